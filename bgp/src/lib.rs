@@ -1,0 +1,2 @@
+//! A BGP speaker.
+#![forbid(unsafe_code)]

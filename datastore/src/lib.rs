@@ -1,0 +1,2 @@
+//! Calico data model.
+#![forbid(unsafe_code)]
