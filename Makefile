@@ -1,0 +1,40 @@
+# Each target does all of its own set-up on a fresh machine. `make` alone lists them.
+.PHONY: help setup demo test lint bench matrix fuzz
+SHELL := /bin/bash
+# How long `make fuzz` runs each target, in seconds.
+FUZZ_SECONDS ?= 60
+
+help: ## this list
+	@echo 'make TARGET, where TARGET is one of'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## install what everything below needs (apt and cargo; says what it installs, quiet when nothing is to do)
+	@scripts/setup all
+
+demo: ## build release, bring up two hosts behind a ToR pair, show policy and BGP at work, take it all down (root)
+	@scripts/setup test
+	@cargo build --release -p cleat -p netlab
+	@$(SUDO) target/release/netlab demo
+
+test: ## all tests: pure, kernel, fuzz corpora, and the lab with BIRD, FRR, GoBGP and etcd (root)
+	@scripts/setup test
+	@.ci/run test
+
+lint: ## rustfmt, clippy, documentation, pure crates stay pure, licences, advisories
+	@scripts/setup all
+	@.ci/run lint
+
+bench: ## cleat beside plain forwarding and the iptables dataplanes, interleaved; prints ratios (root)
+	@scripts/setup all
+	@cargo build --release -p cleat -p netlab
+	@$(SUDO) target/release/netlab bench
+
+matrix: ## load, attach and test-run the eBPF programs on Debian's 5.10, 6.1, 6.12 and newest kernels in QEMU
+	@scripts/setup all
+	@scripts/matrix
+
+fuzz: ## look for inputs that break the parsers, FUZZ_SECONDS (60) for each target
+	@scripts/setup build
+	@scripts/fuzz $(FUZZ_SECONDS)
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
