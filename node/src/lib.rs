@@ -1,1 +1,6 @@
-//! The node.
+//! The node: from the datastore's resources to the kernel's tables and the fabric's routes.
+//!
+//! `calc`, `render`, `reconcile` and `output` are pure: they compile and are tested without the `host` feature. Everything that
+//! touches a kernel, a socket or a clock stands behind that feature. `DESIGN.md` draws the whole path.
+
+pub mod reconcile;
