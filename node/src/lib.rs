@@ -4,4 +4,5 @@
 //! touches a kernel, a socket or a clock stands behind that feature. `DESIGN.md` draws the whole path.
 
 pub mod config;
+pub mod output;
 pub mod reconcile;
