@@ -27,7 +27,7 @@ lint: ## rustfmt, clippy, documentation, pure crates stay pure, licences, adviso
 bench: ## cleat beside plain forwarding and the iptables dataplanes, interleaved; prints ratios (root)
 	@scripts/setup all
 	@cargo build --release -p cleat -p netlab
-	@$(SUDO) target/release/netlab bench
+	@$(SUDO) target/release/cleat-bench run --at-most crr-pod=1.05,rr-pod=1.00,udp-pod=0.95,crr-pod6=1.05,rr-pod6=1.00,udp-pod6=0.95
 
 matrix: ## load, attach and test-run the eBPF programs on Debian's 5.10, 6.1, 6.12 and newest kernels in QEMU
 	@scripts/setup all

@@ -1,1 +1,4 @@
 //! The lab.
+
+#[cfg(feature = "lab")]
+pub mod bench;
