@@ -4,5 +4,7 @@
 //! touches a kernel, a socket or a clock stands behind that feature. `DESIGN.md` draws the whole path.
 
 pub mod config;
+#[cfg(feature = "host")]
+pub mod daemon;
 pub mod output;
 pub mod reconcile;
