@@ -1,2 +1,23 @@
-//! Calico data model.
+//! Calico's data model, and the stores that hold it.
+//!
+//! Bytes from a store or a file become typed objects at this edge and nowhere else: a [`Key`] says
+//! which object, [`resource::decode`] makes it a [`Resource`] or says what is wrong with it, field by
+//! field. [`selector`] and [`label_index`] match labels, one by one and for a whole cluster.
+//! A [`store::Store`] lists, changes and watches objects; `memory`, `dir` and `etcd` are such stores.
+//!
+//! Without features the crate holds no runtime and no client: keys, resources, selectors and the
+//! store in memory are plain code.
 #![forbid(unsafe_code)]
+
+pub mod key;
+mod problem;
+pub mod resource;
+pub mod selector;
+pub mod store;
+pub mod value;
+
+pub use ipnet;
+pub use key::{Key, Kind};
+pub use problem::{Origin, Problem};
+pub use resource::Resource;
+pub use store::{Event, Store, Update};

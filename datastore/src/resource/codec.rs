@@ -1,0 +1,231 @@
+//! Bytes to objects and back.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use super::{
+    Object, Resource, Spec,
+    check::{Check, Fault},
+    for_each_kind,
+};
+use crate::{Key, Kind, Problem};
+
+/// The largest value that is read or written, in bytes; etcd's own bound on a request.
+pub const MAX_VALUE_LEN: usize = 1_572_864;
+/// The only version of the API.
+pub const API_VERSION: &str = "projectcalico.org/v3";
+/// How deep JSON may nest; the reader of JSON text has the same bound.
+const MAX_DEPTH: usize = 128;
+
+/// The object that bytes under a key stand for.
+pub fn decode(key: &Key, bytes: &[u8]) -> Result<Resource, Problem> {
+    if bytes.len() > MAX_VALUE_LEN {
+        let reason = format!("is larger than {MAX_VALUE_LEN} bytes");
+        return Err(Problem::new(key, "", reason));
+    }
+    // Affinities from before there were states have no value at all.
+    if bytes.is_empty() && matches!(key, Key::BlockAffinity { .. }) {
+        return decode_value(key, Value::Object(Map::new()));
+    }
+    let value = serde_json::from_slice(bytes)
+        .map_err(|error| Problem::new(key, "", format!("is no JSON: {error}")))?;
+    decode_value(key, value)
+}
+
+/// The object that JSON under a key stands for.
+pub fn decode_value(key: &Key, value: Value) -> Result<Resource, Problem> {
+    decode_parts(key, value).map_err(|fault| Problem::new(key, fault.field, fault.reason))
+}
+
+/// The key and the object of a whole manifest, whose kind and name say where it belongs.
+pub fn from_manifest(value: Value) -> Result<(Key, Resource), Problem> {
+    let key = manifest_key(&value)?;
+    let resource = decode_value(&key, value)?;
+    Ok((key, resource))
+}
+
+/// The key that a manifest belongs under.
+pub(crate) fn manifest_key(value: &Value) -> Result<Key, Problem> {
+    let text = |pointer: &str| {
+        value
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    };
+    let named = text("/metadata/name").unwrap_or_default();
+    let Some(kind_text) = text("/kind") else {
+        return Err(Problem::new(named, "kind", "is required"));
+    };
+    let described = || match text("/metadata/namespace") {
+        Some(namespace) => format!("{kind_text}({namespace}/{named})"),
+        None => format!("{kind_text}({named})"),
+    };
+    let problem = |field: &str, reason: String| Err(Problem::new(described(), field, reason));
+    match text("/apiVersion") {
+        Some(API_VERSION) => {}
+        Some(other) => return problem("apiVersion", format!("is {other:?}, not {API_VERSION:?}")),
+        None => return problem("apiVersion", "is required".to_owned()),
+    }
+    let Some(kind) = Kind::from_name(kind_text) else {
+        return problem(
+            "kind",
+            format!("{kind_text:?} is no kind that is kept here"),
+        );
+    };
+    if named.is_empty() {
+        return problem("metadata.name", "is required".to_owned());
+    }
+    let namespace = match (kind.namespaced(), text("/metadata/namespace")) {
+        (true, Some(namespace)) => Some(namespace.to_owned()),
+        // As calicoctl does for those who do not think in namespaces.
+        (true, None) => Some("default".to_owned()),
+        (false, None) => None,
+        (false, Some(_)) => {
+            return problem("metadata.namespace", format!("a {kind} is in no namespace"));
+        }
+    };
+    let key = Key::Resource {
+        kind,
+        namespace,
+        name: named.to_owned(),
+    };
+    if Key::parse(&key.path()).as_ref() == Some(&key) {
+        Ok(key)
+    } else {
+        problem("metadata.name", format!("{named:?} cannot be a name"))
+    }
+}
+
+impl Resource {
+    /// The whole object as JSON, as a person reads it.
+    pub fn to_value(&self) -> Value {
+        fn whole<S: Spec>(object: &Object<S>) -> Value {
+            let mut whole = Map::new();
+            whole.insert("kind".to_owned(), S::KIND.name().into());
+            whole.insert("apiVersion".to_owned(), API_VERSION.into());
+            whole.extend(plain(object));
+            Value::Object(whole)
+        }
+        for_each_kind!(self, object => whole(object), affinity => Value::Object(plain(affinity)))
+    }
+
+    /// The bytes as they are stored.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut value = self.to_value();
+        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            // The store counts revisions itself; a stored number would be old at once.
+            metadata.remove("resourceVersion");
+        }
+        value.to_string().into_bytes()
+    }
+}
+
+fn plain(object: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(object) {
+        Ok(Value::Object(map)) => map,
+        // Structs with text for keys become objects whatever they hold.
+        Ok(_) | Err(_) => Map::new(),
+    }
+}
+
+fn decode_parts(key: &Key, value: Value) -> Result<Resource, Fault> {
+    let Value::Object(mut map) = value else {
+        return Err(Fault::new("", "is no JSON object"));
+    };
+    drop_nulls(&mut map, 0)?;
+    let Key::Resource {
+        kind,
+        namespace,
+        name,
+    } = key
+    else {
+        return typed("", Value::Object(map)).map(Resource::BlockAffinity);
+    };
+    for (field, wanted) in [("kind", kind.name()), ("apiVersion", API_VERSION)] {
+        match map.remove(field) {
+            None => {}
+            Some(Value::String(text)) if text == wanted => {}
+            Some(other) => return Err(Fault::new(field, format!("is {other}, not {wanted:?}"))),
+        }
+    }
+    for field in ["metadata", "spec"] {
+        map.entry(field)
+            .or_insert_with(|| Value::Object(Map::new()));
+    }
+    let value = Value::Object(map);
+    let mut resource = match kind {
+        Kind::BgpConfiguration => typed("", value).map(Resource::BgpConfiguration),
+        Kind::BgpPeer => typed("", value).map(Resource::BgpPeer),
+        Kind::GlobalNetworkPolicy => typed("", value).map(Resource::GlobalNetworkPolicy),
+        Kind::GlobalNetworkSet => typed("", value).map(Resource::GlobalNetworkSet),
+        Kind::IpPool => typed("", value).map(Resource::IpPool),
+        Kind::NetworkPolicy => typed("", value).map(Resource::NetworkPolicy),
+        Kind::NetworkSet => typed("", value).map(Resource::NetworkSet),
+        Kind::Node => typed("", value).map(Resource::Node),
+        Kind::Profile => typed("", value).map(Resource::Profile),
+        Kind::Tier => typed("", value).map(Resource::Tier),
+        Kind::WorkloadEndpoint => typed("", value).map(Resource::WorkloadEndpoint),
+    }?;
+    if let Some(metadata) = resource.metadata_mut() {
+        if metadata.name.is_empty() {
+            metadata.name.clone_from(name);
+        } else if metadata.name != *name {
+            return Err(Fault::new(
+                "metadata.name",
+                format!("is not {name:?}, the key's"),
+            ));
+        }
+        if metadata.namespace.is_none() {
+            metadata.namespace.clone_from(namespace);
+        } else if metadata.namespace != *namespace {
+            return Err(Fault::new("metadata.namespace", "is not the key's"));
+        }
+    }
+    for_each_kind!(&resource, object => object.check(), _ => Ok(()))?;
+    Ok(resource)
+}
+
+/// JSON to a type; what does not fit is named by its path, which begins with `root`.
+pub(super) fn typed<T: DeserializeOwned>(root: &str, value: Value) -> Result<T, Fault> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let mut field = match (root, path.as_str()) {
+            (root, ".") => root.to_owned(),
+            ("", path) => path.to_owned(),
+            (root, path) => format!("{root}.{path}"),
+        };
+        let reason = error.into_inner().to_string();
+        // The field that is missing is the one at fault, not the object that should hold it.
+        if let Some(missing) = reason
+            .strip_prefix("missing field `")
+            .and_then(|rest| rest.strip_suffix('`'))
+        {
+            if !field.is_empty() {
+                field.push('.');
+            }
+            field.push_str(missing);
+            return Fault::new(field, "is required");
+        }
+        Fault::new(field, reason)
+    })
+}
+
+/// Go reads a null as a field that is not there.
+fn drop_nulls(map: &mut Map<String, Value>, depth: usize) -> Result<(), Fault> {
+    fn inside(value: &mut Value, depth: usize) -> Result<(), Fault> {
+        match value {
+            Value::Object(map) => drop_nulls(map, depth),
+            Value::Array(items) if depth < MAX_DEPTH => items
+                .iter_mut()
+                .try_for_each(|item| inside(item, depth + 1)),
+            Value::Array(_) => Err(Fault::new("", format!("nests deeper than {MAX_DEPTH}"))),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+        }
+    }
+    if depth >= MAX_DEPTH {
+        return Err(Fault::new("", format!("nests deeper than {MAX_DEPTH}")));
+    }
+    map.retain(|_, value| !value.is_null());
+    map.values_mut()
+        .try_for_each(|value| inside(value, depth + 1))
+}

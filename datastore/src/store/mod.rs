@@ -1,0 +1,150 @@
+//! What a store of objects does, whichever it is.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures::future::BoxFuture;
+
+use crate::{Key, Kind, Problem, Resource};
+
+/// A change of one object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    /// The object.
+    pub key: Key,
+    /// What it is now; `None` if it is gone, or if what is stored is no such object.
+    pub value: Option<Arc<Resource>>,
+    /// The store's revision of the change.
+    pub revision: u64,
+    /// Why what is stored is no such object.
+    pub problem: Option<Problem>,
+}
+
+/// What a watch tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Objects have changed. Several changes of one object may be told as one.
+    Updates(Vec<Update>),
+    /// Everything up to this revision has been told. Comes again after every new listing.
+    InSync {
+        /// The revision.
+        revision: u64,
+    },
+    /// The store cannot be followed for now; the watch goes on trying. [`Event::InSync`] ends it.
+    Trouble(String),
+    /// Everything in the store that is not even an object under a key, as of now: each time the whole
+    /// list, which replaces the last one.
+    Unreadable(Vec<Problem>),
+}
+
+/// An object as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its key.
+    pub key: Key,
+    /// The object, or why what is stored is none.
+    pub resource: Result<Arc<Resource>, Problem>,
+    /// The revision of its last change; `update` and `delete` compare it.
+    pub revision: u64,
+}
+
+/// Objects at one revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// The objects, by key.
+    pub entries: Vec<Entry>,
+    /// What is stored but is not even an object under a key.
+    pub unreadable: Vec<Problem>,
+    /// The store's revision.
+    pub revision: u64,
+}
+
+/// Which objects to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// All.
+    #[default]
+    All,
+    /// Those of these kinds.
+    Kinds(BTreeSet<Kind>),
+    /// Those of a kind in a namespace.
+    Namespace(Kind, String),
+}
+
+/// Why a store did not do what it was asked to. Nothing was changed, except perhaps by
+/// [`StoreError::Unavailable`].
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Create found the object there.
+    #[error("{0} exists already")]
+    Exists(Key),
+    /// Update or delete did not find the object.
+    #[error("{0} does not exist")]
+    NotFound(Key),
+    /// The object has changed since the revision that the caller knows.
+    #[error("{key} has changed: it is at revision {actual}, not {expected}")]
+    Conflict {
+        /// The object.
+        key: Key,
+        /// The caller's revision.
+        expected: u64,
+        /// The store's.
+        actual: u64,
+    },
+    /// The object may not be changed by anyone.
+    #[error("{0} cannot be changed")]
+    Fixed(Key),
+    /// The object is not one that can be stored.
+    #[error(transparent)]
+    Invalid(#[from] Problem),
+    /// The store did not answer, or not in time.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+}
+
+/// A store of objects.
+pub trait Store: Send + Sync {
+    /// The objects that pass the filter, at one revision.
+    fn list<'a>(&'a self, filter: &'a Filter) -> BoxFuture<'a, Result<Listing, StoreError>>;
+
+    /// An object, if it is there. A policy stored under its tier's name is found by the user's name.
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Entry>, StoreError>>;
+
+    /// Stores a new object, and gives it a uid and a creation time.
+    fn create<'a>(&'a self, resource: &'a Resource) -> BoxFuture<'a, Result<Entry, StoreError>>;
+
+    /// Replaces an object that is at this revision.
+    fn update<'a>(
+        &'a self,
+        resource: &'a Resource,
+        revision: u64,
+    ) -> BoxFuture<'a, Result<Entry, StoreError>>;
+
+    /// Creates or replaces an object, whatever is there. Uid and creation time stay those of the object
+    /// that was there, and so does a `status` if the new object has none.
+    fn apply<'a>(&'a self, resource: &'a Resource) -> BoxFuture<'a, Result<Entry, StoreError>>;
+
+    /// Removes an object, if it is at this revision or no revision is given.
+    fn delete<'a>(
+        &'a self,
+        key: &'a Key,
+        revision: Option<u64>,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Everything in the store from now on: first what is there, then [`Event::InSync`], then changes.
+    fn watch(&self) -> Watch;
+}
+
+/// A store, chosen at run time.
+pub type AnyStore = Arc<dyn Store>;
+
+/// A running watch. It ends only by being dropped.
+pub struct Watch {
+    next: Box<dyn FnMut() -> BoxFuture<'static, Event> + Send>,
+}
+
+impl Watch {
+    /// The next thing that happened. Waits for it as long as it takes.
+    pub async fn next(&mut self) -> Event {
+        (self.next)().await
+    }
+}
