@@ -1,3 +1,20 @@
-//! Map layouts and packet decisions.
+//! Map layouts and packet decisions, shared by the eBPF programs and the host.
+//!
+//! A packet is parsed ([`packet`]), judged ([`verdict`]) against the maps ([`maps`]) and the policy blobs ([`policy`]), and
+//! leaves with a [`Verdict`](verdict::Verdict) that names a [`Reason`] for every drop. What touches memory or calls the
+//! kernel comes in through the traits [`Packet`](packet::Packet), [`Tables`](verdict::Tables) and
+//! [`Words`](policy::Words): the programs implement them with helpers, tests with vectors and maps. So each decision is
+//! written once, for both worlds and both address families.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![deny(unsafe_code)]
+
+pub mod family;
+pub mod maps;
+pub mod policy;
+pub mod reason;
+
+pub use family::{Family, V4, V6};
+pub use maps::{
+    Config, Facts, FactsKind, Flow, FlowKey, Iface, IfaceKind, Macs, NetKey, Way, WayKind,
+};
+pub use reason::{Counted, Hook, Note, Reason};
