@@ -1,2 +1,3 @@
-//! The lab.
+//! `netlab`: the lab from the command line.
+
 fn main() {}
