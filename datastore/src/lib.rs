@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod key;
+pub mod label_index;
 mod problem;
 pub mod resource;
 pub mod selector;

@@ -5,11 +5,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The annotation in which newer clients keep the name that the user gave a policy.
-pub(crate) const NAME_ANNOTATION: &str = "projectcalico.org/metadata";
-/// The label that tells a policy's tier.
-pub(crate) const TIER_LABEL: &str = "projectcalico.org/tier";
-
 /// An object's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -14,6 +14,7 @@ mod metadata;
 mod network;
 mod node;
 mod policy;
+pub(crate) mod policy_name;
 mod workload;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -170,6 +171,39 @@ impl Resource {
     /// The metadata of a v3 resource, to change.
     pub fn metadata_mut(&mut self) -> Option<&mut Metadata> {
         for_each_kind!(self, object => Some(&mut object.metadata), _ => None)
+    }
+
+    /// The fields of a v3 resource that are not read here.
+    pub fn extra(&self) -> Option<&Map<String, Value>> {
+        for_each_kind!(self, object => Some(&object.extra), _ => None)
+    }
+
+    /// The fields of a v3 resource that are not read here, to change.
+    pub fn extra_mut(&mut self) -> Option<&mut Map<String, Value>> {
+        for_each_kind!(self, object => Some(&mut object.extra), _ => None)
+    }
+
+    /// The name by which the user knows a v3 resource; a policy may be stored under another.
+    pub fn user_name(&self) -> Option<&str> {
+        let metadata = self.metadata()?;
+        Some(match self {
+            Resource::GlobalNetworkPolicy(policy) => {
+                policy_name::read(metadata, policy.spec.tier.as_deref())
+            }
+            Resource::NetworkPolicy(policy) => {
+                policy_name::read(metadata, policy.spec.tier.as_deref())
+            }
+            Resource::BgpConfiguration(_)
+            | Resource::BgpPeer(_)
+            | Resource::BlockAffinity(_)
+            | Resource::GlobalNetworkSet(_)
+            | Resource::IpPool(_)
+            | Resource::NetworkSet(_)
+            | Resource::Node(_)
+            | Resource::Profile(_)
+            | Resource::Tier(_)
+            | Resource::WorkloadEndpoint(_) => &metadata.name,
+        })
     }
 
     /// The key a v3 resource belongs under, by its kind and metadata.

@@ -140,7 +140,7 @@ impl Cursor<'_> {
         if let Some(at) = self.call("has") {
             let at = self.blanks_from(at);
             let length = label_len(&self.text[at..]);
-            if length > 0
+            if (1..=MAX_LABEL).contains(&length)
                 && let Some(end) = self.closing(at + length)
             {
                 let label = self.text[at..at + length].to_owned();

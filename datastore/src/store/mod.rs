@@ -1,10 +1,26 @@
-//! What a store of objects does, whichever it is.
+//! Stores of objects: one contract, [`Store`], and what keeps it.
+//!
+//! A store keeps bytes and counts revisions; that much is its `Backend`. What all stores do alike is
+//! written once over it: defaults and identity on the way in, the profile that is always there, policies
+//! found by the name their user knows. A watch is a `Feed`: the store puts changes in, the reader takes
+//! them out, and what the reader has not taken yet is one update for each object, so that a slow reader
+//! costs no more than the objects there are.
+
+mod backend;
+mod feed;
+mod memory;
+mod prepare;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::BoxFuture;
 
 use crate::{Key, Kind, Problem, Resource};
+
+pub use backend::initialize;
+pub use feed::Watch;
+pub use memory::Memory;
+pub use prepare::default_allow;
 
 /// A change of one object.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +84,24 @@ pub enum Filter {
     Kinds(BTreeSet<Kind>),
     /// Those of a kind in a namespace.
     Namespace(Kind, String),
+}
+
+impl Filter {
+    /// The objects of one kind.
+    pub fn kind(kind: Kind) -> Self {
+        Filter::Kinds(BTreeSet::from([kind]))
+    }
+
+    /// Whether an object passes.
+    pub fn passes(&self, key: &Key) -> bool {
+        match self {
+            Filter::All => true,
+            Filter::Kinds(kinds) => key.kind().is_some_and(|kind| kinds.contains(&kind)),
+            Filter::Namespace(kind, namespace) => {
+                key.kind() == Some(*kind) && key.namespace() == Some(namespace)
+            }
+        }
+    }
 }
 
 /// Why a store did not do what it was asked to. Nothing was changed, except perhaps by
@@ -136,15 +170,3 @@ pub trait Store: Send + Sync {
 
 /// A store, chosen at run time.
 pub type AnyStore = Arc<dyn Store>;
-
-/// A running watch. It ends only by being dropped.
-pub struct Watch {
-    next: Box<dyn FnMut() -> BoxFuture<'static, Event> + Send>,
-}
-
-impl Watch {
-    /// The next thing that happened. Waits for it as long as it takes.
-    pub async fn next(&mut self) -> Event {
-        (self.next)().await
-    }
-}

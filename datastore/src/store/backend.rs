@@ -1,0 +1,303 @@
+//! What all stores do alike, over the little that each does its own way.
+
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+
+use super::{
+    Entry, Filter, Listing, Store, StoreError, Update, Watch,
+    prepare::{self, default_allow, is_default_allow, is_fixed},
+};
+use crate::{
+    Key, Kind, Resource,
+    resource::{Metadata, Object, TierAction, TierSpec},
+};
+
+/// How often `apply` and `delete` start over when someone else changes the object in between.
+const ATTEMPTS: usize = 10;
+
+/// What must hold of the stored object for it to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// There is none.
+    Absent,
+    /// It is at this revision.
+    At(u64),
+}
+
+impl Condition {
+    /// Whether it holds of the revision that the object is at, if it is there.
+    pub(super) fn holds(self, key: &Key, actual: Option<u64>) -> Result<(), StoreError> {
+        match (self, actual) {
+            (Condition::Absent, None) => Ok(()),
+            (Condition::Absent, Some(_)) => Err(StoreError::Exists(key.clone())),
+            (Condition::At(_), None) => Err(StoreError::NotFound(key.clone())),
+            (Condition::At(expected), Some(actual)) if expected == actual => Ok(()),
+            (Condition::At(expected), Some(actual)) => Err(StoreError::Conflict {
+                key: key.clone(),
+                expected,
+                actual,
+            }),
+        }
+    }
+}
+
+/// What a store does its own way. Values are the bytes that [`Resource::encode`] wrote.
+pub trait Backend: Send + Sync + 'static {
+    /// The objects that pass the filter, at one revision.
+    fn range(&self, filter: &Filter) -> impl Future<Output = Result<Listing, StoreError>> + Send;
+
+    /// The object under exactly this key.
+    fn read(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
+
+    /// Stores bytes if the condition holds, and tells the new revision.
+    fn put(
+        &self,
+        key: &Key,
+        bytes: Vec<u8>,
+        condition: Condition,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Removes the object if it is at this revision.
+    fn remove(
+        &self,
+        key: &Key,
+        revision: u64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Begins to tell what there is and what happens.
+    fn follow(&self) -> Watch;
+}
+
+impl<B: Backend> Store for B {
+    fn list<'a>(&'a self, filter: &'a Filter) -> BoxFuture<'a, Result<Listing, StoreError>> {
+        async move {
+            let mut listing = self.range(filter).await?;
+            listing
+                .entries
+                .retain(|entry| !is_default_allow(&entry.key));
+            let fixed = default_allow_entry();
+            if filter.passes(&fixed.key) {
+                listing.entries.push(fixed);
+            }
+            listing
+                .entries
+                .sort_by(|left, right| left.key.cmp(&right.key));
+            Ok(listing)
+        }
+        .boxed()
+    }
+
+    fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Entry>, StoreError>> {
+        find(self, key).boxed()
+    }
+
+    fn create<'a>(&'a self, resource: &'a Resource) -> BoxFuture<'a, Result<Entry, StoreError>> {
+        async move {
+            let (key, resource) = prepare::new(resource)?;
+            if find(self, &key).await?.is_some() {
+                return Err(StoreError::Exists(key));
+            }
+            store(self, key, resource, Condition::Absent).await
+        }
+        .boxed()
+    }
+
+    fn update<'a>(
+        &'a self,
+        resource: &'a Resource,
+        revision: u64,
+    ) -> BoxFuture<'a, Result<Entry, StoreError>> {
+        async move {
+            let key = prepare::key(resource)?;
+            let Some(current) = find(self, &key).await? else {
+                return Err(StoreError::NotFound(key));
+            };
+            if current.revision != revision {
+                return Err(StoreError::Conflict {
+                    key: current.key,
+                    expected: revision,
+                    actual: current.revision,
+                });
+            }
+            let (key, resource) = prepare::replacement(resource, &current, false)?;
+            store(self, key, resource, Condition::At(revision)).await
+        }
+        .boxed()
+    }
+
+    fn apply<'a>(&'a self, resource: &'a Resource) -> BoxFuture<'a, Result<Entry, StoreError>> {
+        async move {
+            let wanted = prepare::key(resource)?;
+            let mut attempts = ATTEMPTS;
+            loop {
+                attempts -= 1;
+                let (prepared, condition) = match find(self, &wanted).await? {
+                    None => (prepare::new(resource)?, Condition::Absent),
+                    Some(current) => (
+                        prepare::replacement(resource, &current, true)?,
+                        Condition::At(current.revision),
+                    ),
+                };
+                let (key, resource) = prepared;
+                match store(self, key, resource, condition).await {
+                    Err(
+                        StoreError::Exists(_)
+                        | StoreError::NotFound(_)
+                        | StoreError::Conflict { .. },
+                    ) if attempts > 0 => {}
+                    done => return done,
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn delete<'a>(
+        &'a self,
+        key: &'a Key,
+        revision: Option<u64>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            if is_fixed(key) {
+                return Err(StoreError::Fixed(key.clone()));
+            }
+            let mut attempts = ATTEMPTS;
+            loop {
+                attempts -= 1;
+                let Some(current) = find(self, key).await? else {
+                    return Err(StoreError::NotFound(key.clone()));
+                };
+                let expected = revision.unwrap_or(current.revision);
+                match self.remove(&current.key, expected).await {
+                    Err(StoreError::Conflict { .. }) if revision.is_none() && attempts > 0 => {}
+                    done => return done,
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn watch(&self) -> Watch {
+        let watch = self.follow();
+        let Entry { key, resource, .. } = default_allow_entry();
+        watch.feed().push(Update {
+            key,
+            value: resource.ok(),
+            revision: 0,
+            problem: None,
+        });
+        watch
+    }
+}
+
+/// Creates the tiers that every cluster has, where they are missing.
+pub async fn initialize(store: &dyn Store) -> Result<(), StoreError> {
+    for (name, order, action) in [
+        ("default", 1_000_000.0, TierAction::Deny),
+        ("kube-admin", 1_000.0, TierAction::Pass),
+        ("kube-baseline", 10_000_000.0, TierAction::Pass),
+    ] {
+        let tier = Resource::Tier(Object {
+            metadata: Metadata {
+                name: name.to_owned(),
+                ..Metadata::default()
+            },
+            spec: TierSpec {
+                order: Some(order),
+                default_action: Some(action),
+                ..TierSpec::default()
+            },
+            extra: serde_json::Map::new(),
+        });
+        match store.create(&tier).await {
+            Ok(_) | Err(StoreError::Exists(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn find<B: Backend>(backend: &B, key: &Key) -> Result<Option<Entry>, StoreError> {
+    if is_default_allow(key) {
+        return Ok(Some(default_allow_entry()));
+    }
+    if let Some(entry) = backend.read(key).await? {
+        return Ok(Some(entry));
+    }
+    // Clients before v3.30 stored a policy of the default tier under its name with the tier's before it.
+    match key {
+        Key::Resource {
+            kind: kind @ (Kind::GlobalNetworkPolicy | Kind::NetworkPolicy),
+            namespace,
+            name,
+        } if !name.contains('.') => {
+            let older = Key::Resource {
+                kind: *kind,
+                namespace: namespace.clone(),
+                name: format!("default.{name}"),
+            };
+            backend.read(&older).await
+        }
+        Key::Resource { .. } | Key::BlockAffinity { .. } => Ok(None),
+    }
+}
+
+async fn store<B: Backend>(
+    backend: &B,
+    key: Key,
+    mut resource: Resource,
+    condition: Condition,
+) -> Result<Entry, StoreError> {
+    let bytes = resource.encode();
+    // What would not be read back must not be written.
+    crate::resource::decode(&key, &bytes)?;
+    let revision = backend.put(&key, bytes, condition).await?;
+    if let Some(metadata) = resource.metadata_mut() {
+        metadata.resource_version = Some(revision.to_string());
+    }
+    Ok(Entry {
+        key,
+        resource: Ok(Arc::new(resource)),
+        revision,
+    })
+}
+
+fn default_allow_entry() -> Entry {
+    let resource = Resource::Profile(default_allow());
+    Entry {
+        key: Key::global(Kind::Profile, prepare::DEFAULT_ALLOW),
+        resource: Ok(Arc::new(resource)),
+        revision: 0,
+    }
+}
+
+/// The object of an entry as it comes from a store, with its revision in the metadata.
+pub(super) fn entry(key: Key, bytes: &[u8], revision: u64) -> Entry {
+    let resource = crate::resource::decode(&key, bytes).map(|mut resource| {
+        if let Some(metadata) = resource.metadata_mut() {
+            metadata.resource_version = Some(revision.to_string());
+        }
+        Arc::new(resource)
+    });
+    Entry {
+        key,
+        resource,
+        revision,
+    }
+}
+
+impl From<Entry> for Update {
+    fn from(entry: Entry) -> Self {
+        let (value, problem) = match entry.resource {
+            Ok(resource) => (Some(resource), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        Update {
+            key: entry.key,
+            value,
+            revision: entry.revision,
+            problem,
+        }
+    }
+}
