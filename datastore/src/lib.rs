@@ -11,14 +11,17 @@
 
 pub mod key;
 pub mod label_index;
+pub mod manifest;
 mod problem;
 pub mod resource;
 pub mod selector;
 pub mod store;
 pub mod value;
+pub mod yaml;
 
 pub use ipnet;
 pub use key::{Key, Kind};
+pub use manifest::parse_documents;
 pub use problem::{Origin, Problem};
 pub use resource::Resource;
 pub use store::{Event, Store, Update};

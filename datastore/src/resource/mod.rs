@@ -28,7 +28,8 @@ pub use bgp::{
     SecretKeyRef, SourceAddress,
 };
 pub use check::Fault;
-pub use codec::{MAX_VALUE_LEN, decode, decode_value, from_manifest};
+pub(crate) use codec::manifest_key;
+pub use codec::{API_VERSION, MAX_VALUE_LEN, decode, decode_value, from_manifest};
 pub use metadata::Metadata;
 pub use network::{
     AllowedUse, AssignmentMode, EncapMode, IpPoolSpec, NetworkSetSpec, ProfileSpec, TierAction,

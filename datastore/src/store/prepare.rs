@@ -208,17 +208,6 @@ fn name_policy(resource: &mut Resource, user_name: &str) {
     }
 }
 
-#[cfg_attr(
-    not(test),
-    expect(
-        clippy::disallowed_methods,
-        reason = "creation times are of the wall clock"
-    ),
-    allow(
-        unfulfilled_lint_expectations,
-        reason = "the ban is the workspace's to set"
-    )
-)]
 fn seconds_since_epoch() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
