@@ -34,6 +34,7 @@ use crate::{
     matrix::{Expect, Matrix, Proto},
     probe,
     router::{Neighbor, Router, Spec},
+    steady::Steady,
     wait::eventually,
     workload::{Station, Workload},
 };
@@ -203,13 +204,17 @@ impl House {
         Ok(house)
     }
 
-    /// Fills the store: the examples through `cleat apply`, and the address blocks, which are no resources, as IPAM
-    /// writes them.
+    /// Fills the store: the examples through `cleat apply`, and the address blocks, which are no resources.
     pub fn populate(&self) -> Result<()> {
         for file in example_resources()? {
             self.alpha
                 .cleat(&["apply", "-f", &file.to_string_lossy()])?;
         }
+        self.put_blocks()
+    }
+
+    /// Writes the hosts' address blocks as IPAM does when it gives a host its first address.
+    pub fn put_blocks(&self) -> Result<()> {
         for (host, family, block) in [
             ("alpha", "ipv4", "10.65.1.0-26"),
             ("alpha", "ipv6", "fd65:0:0:1::-122"),
@@ -334,6 +339,46 @@ impl House {
         probe::check(&mut self.matrix(questions)?, &self.stations(), within)
     }
 
+    /// Where the store keeps a network policy of the namespace `shop`.
+    pub fn policy_key(&self, name: &str) -> Result<String> {
+        let keys = self
+            .etcd
+            .etcdctl(&["get", "--prefix", "--keys-only", POLICIES])?;
+        let found = keys.lines().find(|key| {
+            let stored = key.rsplit('/').next().unwrap_or_default();
+            stored.strip_prefix("default.").unwrap_or(stored) == name
+        });
+        found
+            .map(str::to_owned)
+            .with_context(|| format!("the store has no policy {name}"))
+    }
+
+    /// Starts traffic that stops for nothing: datagrams from `web` to `app` on both families, on enough ports to use
+    /// every path, and one connection from `client` to `web` for each family.
+    pub fn streams(&self) -> Result<Vec<Steady>> {
+        let (web, app, client) = (
+            self.station("web")?,
+            self.station("app")?,
+            self.station("client")?,
+        );
+        let mut streams = Vec::new();
+        for v4 in [true, false] {
+            let target = app.address(v4).context("app has both families")?;
+            for _ in 0..8 {
+                streams.push(Steady::start(web, target, Proto::Udp(9000), PACE)?);
+            }
+            let target = web.address(v4).context("web has both families")?;
+            streams.push(Steady::start(client, target, Proto::Tcp(80), PACE)?);
+        }
+        for stream in &streams {
+            eventually("a stream to flow", START, || match stream.answered() {
+                0..10 => Err(format!("{} answers", stream.answered())),
+                _ => Ok(()),
+            })?;
+        }
+        Ok(streams)
+    }
+
     /// Cuts the power of a ToR: its daemons are killed, then its links go down.
     pub fn power_off(&self, tor: usize) -> Result<()> {
         self.lab.power_off(&self.tors[tor])
@@ -418,3 +463,7 @@ const BLOCKS: [&str; 4] = [
 ];
 /// How long daemons and sessions may take to come up.
 const START: Duration = Duration::from_secs(30);
+/// Where the store keeps the network policies of the workloads' namespace.
+const POLICIES: &str = "/calico/resources/v3/projectcalico.org/networkpolicies/shop/";
+/// The time between two questions of a steady stream.
+const PACE: Duration = Duration::from_millis(10);

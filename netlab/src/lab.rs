@@ -124,6 +124,11 @@ impl Lab {
         Ok(namespace)
     }
 
+    /// All namespaces, in the order of their making.
+    pub fn namespaces(&self) -> Vec<Arc<Namespace>> {
+        self.inside().namespaces.clone()
+    }
+
     /// Starts a process in a namespace; its output goes to `logs/NAME` in the lab's directory.
     pub fn spawn(
         &self,

@@ -16,6 +16,8 @@ mod wait;
 #[cfg(feature = "lab")]
 pub mod bench;
 #[cfg(feature = "lab")]
+pub mod demo;
+#[cfg(feature = "lab")]
 pub mod echo;
 #[cfg(feature = "lab")]
 mod etcd;

@@ -78,7 +78,7 @@ fn everything_reaches_everything_without_policy() {
             .iter()
             .find(|route| route.prefix.to_string() == "10.65.1.0/26")
             .unwrap();
-        assert_eq!(block.as_path, [65011], "{routes:#?}");
+        assert_eq!(block.paths[0], [65011], "{routes:#?}");
     }
 }
 
@@ -150,7 +150,7 @@ fn gobgp_speaks_with_a_bird() {
                 .iter()
                 .find(|route| route.prefix.to_string() == prefix)
                 .ok_or(format!("{routes:?}"))?;
-            if found.as_path == [asn] {
+            if found.paths == [[asn]] {
                 Ok(())
             } else {
                 Err(format!("{found:?}"))

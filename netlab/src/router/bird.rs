@@ -17,7 +17,6 @@ pub fn config(spec: &Spec) -> String {
             text,
             "protocol kernel {{ {family} {{ export where source = RTS_BGP; }}; merge paths on; }}"
         );
-        let _ = writeln!(text, "protocol direct {{ {family}; interface \"-*\"; }}");
         let own: Vec<&IpNet> = spec
             .originates
             .iter()
@@ -65,33 +64,21 @@ pub fn parse_sessions(text: &str) -> Vec<Session> {
     sessions
 }
 
-/// Reads `show route all`. A prefix is followed by its ways, the best first; the AS path of the best is kept.
+/// Reads `show route all`. A prefix is followed by its ways, the best first.
 pub fn parse_routes(text: &str) -> Vec<RouteEntry> {
     let mut routes: BTreeMap<IpNet, RouteEntry> = BTreeMap::new();
-    let mut current: Option<(IpNet, bool)> = None;
+    let mut current: Option<IpNet> = None;
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         if !line.starts_with(char::is_whitespace)
             && let Some(prefix) = words.first().and_then(|word| word.parse::<IpNet>().ok())
         {
-            routes.entry(prefix).or_insert(RouteEntry {
-                prefix,
-                next_hops: Vec::new(),
-                as_path: Vec::new(),
-            });
-            current = Some((prefix, true));
-        } else if line.starts_with("  ")
-            && line.contains('[')
-            && let Some((_, best)) = &mut current
-        {
-            *best = false;
+            current = Some(prefix);
         }
-        let Some((prefix, best)) = current else {
-            continue;
-        };
-        let Some(route) = routes.get_mut(&prefix) else {
-            continue;
-        };
+        let Some(prefix) = current else { continue };
+        let route = routes
+            .entry(prefix)
+            .or_insert_with(|| RouteEntry::new(prefix));
         match words.as_slice() {
             ["via", hop, ..] => {
                 if let Ok(hop) = hop.parse::<IpAddr>()
@@ -101,8 +88,10 @@ pub fn parse_routes(text: &str) -> Vec<RouteEntry> {
                     route.next_hops.sort();
                 }
             }
-            ["BGP.as_path:", path @ ..] if best => {
-                route.as_path = path.iter().filter_map(|asn| asn.parse().ok()).collect()
+            ["BGP.as_path:", path @ ..] => {
+                route
+                    .paths
+                    .push(path.iter().filter_map(|asn| asn.parse().ok()).collect());
             }
             _ => {}
         }
@@ -193,5 +182,75 @@ mod daemon {
         fn routes(&self) -> Result<Vec<RouteEntry>> {
             Ok(parse_routes(&self.birdc("show route all")?))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_of_a_prefix_is_read_the_best_first() {
+        let text = "\
+BIRD 2.0.12 ready.
+Table master4:
+10.65.1.0/26         unreachable [static1 21:18:08.780] * (200)
+\tType: static univ
+10.65.2.0/26         unicast [to_tor1 21:18:09.433] * (100) [AS65012i]
+\tvia 10.0.1.1 on eth0
+\tType: BGP univ
+\tBGP.as_path: 65001 65012
+\tBGP.next_hop: 10.0.1.1
+                     unicast [to_tor2 21:18:19.752] (100) [AS65012i]
+\tvia 10.0.3.1 on eth1
+\tBGP.as_path: 65002 65012
+
+Table master6:
+fd65:0:0:2::/122     unicast [to_tor1 21:18:09.433 from 10.0.1.1] * (100) [AS65012i]
+\tvia fd00:0:0:1::1 on eth0
+\tBGP.as_path: 65001 65012
+\tBGP.next_hop: fd00:0:0:1::1 fe80::9c75:71ff:fe8e:4b46
+";
+        let route = |prefix: &str, next_hops: &[&str], paths: &[&[u32]]| RouteEntry {
+            prefix: prefix.parse().unwrap(),
+            next_hops: next_hops.iter().map(|hop| hop.parse().unwrap()).collect(),
+            paths: paths.iter().map(|path| path.to_vec()).collect(),
+        };
+        assert_eq!(
+            parse_routes(text),
+            [
+                route("10.65.1.0/26", &[], &[]),
+                route(
+                    "10.65.2.0/26",
+                    &["10.0.1.1", "10.0.3.1"],
+                    &[&[65001, 65012], &[65002, 65012]]
+                ),
+                route("fd65:0:0:2::/122", &["fd00:0:0:1::1"], &[&[65001, 65012]]),
+            ]
+        );
+    }
+
+    #[test]
+    fn sessions_are_read_with_their_state() {
+        let text = "\
+kernel1    Kernel     master4    up     21:18:08.440
+to_tor1    BGP        ---        up     21:18:09.433  Established
+  BGP state:          Established
+    Neighbor address: 10.0.1.1
+to_tor2    BGP        ---        start  21:18:08.440  Active        Socket: Connection refused
+  BGP state:          Active
+    Neighbor address: 10.0.3.1
+";
+        let session = |peer: &str, state: &str| Session {
+            peer: peer.parse().unwrap(),
+            state: state.into(),
+        };
+        assert_eq!(
+            parse_sessions(text),
+            [
+                session("10.0.1.1", "Established"),
+                session("10.0.3.1", "Active")
+            ]
+        );
     }
 }

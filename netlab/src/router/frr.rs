@@ -97,19 +97,18 @@ pub fn parse_routes(json: &str) -> serde_json::Result<Vec<RouteEntry>> {
         let mut next_hops: Vec<IpAddr> = hops.filter(|hop| !hop.is_unspecified()).collect();
         next_hops.sort();
         next_hops.dedup();
-        let best = ways.iter().find(|way| way.bestpath);
-        let as_path = best
-            .map(|way| {
-                way.path
-                    .split(' ')
-                    .filter_map(|asn| asn.parse().ok())
-                    .collect()
-            })
-            .unwrap_or_default();
+        let mut ordered: Vec<&Way> = ways.iter().collect();
+        ordered.sort_by_key(|way| !way.bestpath);
+        let path = |way: &&Way| {
+            way.path
+                .split(' ')
+                .filter_map(|asn| asn.parse().ok())
+                .collect()
+        };
         RouteEntry {
             prefix,
             next_hops,
-            as_path,
+            paths: ordered.iter().map(path).collect(),
         }
     };
     Ok(table.routes.into_iter().map(entry).collect())

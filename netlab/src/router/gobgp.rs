@@ -92,11 +92,14 @@ pub fn parse_routes(json: &str) -> serde_json::Result<Vec<RouteEntry>> {
         next_hops.retain(|hop| !hop.is_unspecified());
         next_hops.sort();
         next_hops.dedup();
-        let as_path = first.attrs.iter().find_map(as_path).unwrap_or_default();
+        let paths = ways
+            .iter()
+            .filter_map(|way| way.attrs.iter().find_map(as_path))
+            .collect();
         routes.push(RouteEntry {
             prefix: first.nlri.prefix,
             next_hops,
-            as_path,
+            paths,
         });
     }
     routes.sort();

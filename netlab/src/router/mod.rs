@@ -52,22 +52,38 @@ pub struct RouteEntry {
     pub prefix: IpNet,
     /// The addresses of the routers it goes through, sorted; empty for its own.
     pub next_hops: Vec<IpAddr>,
-    /// The AS path of the best one.
-    pub as_path: Vec<u32>,
+    /// The AS paths of all its ways, the best first.
+    pub paths: Vec<Vec<u32>>,
+}
+
+impl RouteEntry {
+    /// A route without ways.
+    pub fn new(prefix: IpNet) -> Self {
+        Self {
+            prefix,
+            next_hops: Vec::new(),
+            paths: Vec::new(),
+        }
+    }
 }
 
 impl fmt::Display for RouteEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = |list: &mut dyn Iterator<Item = String>| list.collect::<Vec<_>>().join(" ");
+        let paths: Vec<String> = self
+            .paths
+            .iter()
+            .map(|path| words(&mut path.iter().map(u32::to_string)))
+            .collect();
         let via = match self.next_hops.as_slice() {
             [] => "local".to_owned(),
             hops => words(&mut hops.iter().map(IpAddr::to_string)),
         };
         write!(
             f,
-            "{:<22} via {via:<40} as-path {}",
+            "{:<22} via {via:<34} as-path {}",
             self.prefix.to_string(),
-            words(&mut self.as_path.iter().map(u32::to_string))
+            paths.join(" | ")
         )
     }
 }

@@ -1,0 +1,86 @@
+//! What networking-calico writes for a virtual machine works unchanged.
+#![cfg(feature = "lab")]
+
+use netlab::{
+    Datastore, Etcd,
+    Expect::{Reaches, Silent},
+    Host, Lab, Matrix,
+    Proto::{Ping, Tcp},
+    Station, Workload,
+    echo::Servers,
+    probe::{check, rows},
+    secs,
+};
+
+const ENDPOINT: (&str, &str) = (
+    "/calico/resources/v3/projectcalico.org/workloadendpoints/openstack/node1-openstack-vm--1-port--1",
+    r#"{"kind": "WorkloadEndpoint", "apiVersion": "projectcalico.org/v3", "metadata": {"name": "node1-openstack-vm--1-port--1", "namespace": "openstack", "creationTimestamp": "2026-11-22T01:17:52Z", "uid": "0e4a3060-738a-47a6-8a08-696d4169d349", "annotations": {"openstack.projectcalico.org/network-id": "net-1"}, "labels": {"sg.projectcalico.org/openstack-3ab1": "default", "projectcalico.org/namespace": "openstack", "projectcalico.org/orchestrator": "openstack"}}, "spec": {"orchestrator": "openstack", "workload": "vm-1", "node": "node1", "endpoint": "port-1", "interfaceName": "tapport-1", "mac": "00:11:22:33:44:55", "ipNetworks": ["10.65.0.2/32"], "allowedIps": [], "ipv4Gateway": "10.65.0.1", "qosControls": {"ingressBandwidth": 1000000, "ingressBurst": 4294967296}}}"#,
+);
+
+const POLICY: (&str, &str) = (
+    "/calico/resources/v3/projectcalico.org/networkpolicies/openstack/ossg.default.3ab1",
+    r#"{"kind": "NetworkPolicy", "apiVersion": "projectcalico.org/v3", "metadata": {"name": "ossg.default.3ab1", "namespace": "openstack", "creationTimestamp": "2026-11-22T01:17:52Z", "uid": "536689ad-28fe-4291-9e40-ae67b6c0d580"}, "spec": {"ingress": [{"action": "Allow", "ipVersion": 4, "protocol": "TCP", "source": {"nets": ["0.0.0.0/0"]}, "destination": {"ports": [22]}}], "egress": [{"action": "Allow", "ipVersion": 4}, {"action": "Allow", "ipVersion": 6}], "selector": "has(sg.projectcalico.org/openstack-3ab1)"}}"#,
+);
+
+#[test]
+fn a_machine_and_its_security_group_as_networking_calico_writes_them() {
+    let lab = Lab::new("openstack").unwrap();
+    let outside = lab.namespace("outside").unwrap();
+    outside
+        .ip("link add name mgmt up type bridge\naddr add 172.31.0.1/24 dev mgmt")
+        .unwrap();
+    let etcd = Etcd::start(&lab, &outside, "172.31.0.1".parse().unwrap()).unwrap();
+    let host = Host::new(&lab, "node1", Datastore::Etcd(etcd.endpoint().to_owned())).unwrap();
+    outside.veth("node1", &host.namespace, "mgmt0").unwrap();
+    outside.ip("link set node1 master mgmt").unwrap();
+    host.namespace.address("mgmt0", "172.31.0.11/24").unwrap();
+
+    // The world beyond the host, on its fabric interface.
+    let world = lab.namespace("world").unwrap();
+    world.veth("eth0", &host.namespace, "eth0").unwrap();
+    world.address("eth0", "10.0.1.1/24").unwrap();
+    host.namespace.address("eth0", "10.0.1.2/24").unwrap();
+    host.namespace.ip("route add default via 10.0.1.1").unwrap();
+    world.ip("route add 10.65.0.0/24 via 10.0.1.2").unwrap();
+    let _servers = Servers::start(&world, &[Tcp(443)]).unwrap();
+    let world = Station {
+        name: "world".into(),
+        namespace: world,
+        addresses: vec!["10.0.1.1".parse().unwrap()],
+    };
+
+    let machine = Workload::machine(
+        &lab,
+        &host.namespace,
+        "vm-1",
+        "tapport-1",
+        "00:11:22:33:44:55",
+        &[("10.65.0.2".parse().unwrap(), 24)],
+        &["10.65.0.1".parse().unwrap()],
+        &[Tcp(22), Tcp(80)],
+    )
+    .unwrap();
+
+    for (key, value) in [ENDPOINT, POLICY] {
+        etcd.put(key, value).unwrap();
+    }
+    host.start(&lab).unwrap();
+    host.wait_ready(secs(20)).unwrap();
+
+    let mut matrix = Matrix::default();
+    for (from, to, proto, expected) in [
+        (&world, &machine.station, Tcp(22), Reaches),
+        (&world, &machine.station, Tcp(80), Silent),
+        (&world, &machine.station, Ping, Silent),
+        (&machine.station, &world, Tcp(443), Reaches),
+        (&machine.station, &world, Ping, Reaches),
+    ] {
+        matrix.rows.extend(rows(from, to, proto, expected));
+    }
+    check(&mut matrix, &[&world, &machine.station], secs(10)).unwrap();
+
+    // Bytes that cleat reads it leaves as they are.
+    for (key, value) in [ENDPOINT, POLICY] {
+        assert_eq!(etcd.get(key).unwrap().trim_end(), value);
+    }
+}
