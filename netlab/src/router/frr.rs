@@ -161,7 +161,20 @@ mod daemon {
                     .arg(&dir);
                 // Port 0: no telnet; the socket in `dir` is what vtysh talks to.
                 command.args(["-P", "0", "-A", "127.0.0.1"]);
-                processes.push(lab.spawn(&format!("{label}-{daemon}"), namespace, &mut command)?);
+                let process = lab.spawn(&format!("{label}-{daemon}"), namespace, &mut command)?;
+                // A bgpd that finds no zebra tries again only seconds later, and until then knows no interface and
+                // refuses every IPv6 next hop.
+                let socket = dir.join(if daemon == "zebra" {
+                    "zserv.api"
+                } else {
+                    "bgpd.vty"
+                });
+                eventually("FRR's sockets", secs(10), || match process.ended() {
+                    None if socket.exists() => Ok(()),
+                    None => Err(format!("no {}", socket.display())),
+                    Some(_) => Err(process.log_tail(3)),
+                })?;
+                processes.push(process);
             }
             let frr = Self {
                 namespace: Arc::clone(namespace),
