@@ -73,12 +73,12 @@ fn show<W: Write>(told: &mut Told<'_, W>, house: &House) -> Result<()> {
         &house.alpha.cleat(&["endpoint", "list"])?,
     )?;
     for (name, router) in [("tor1", &house.tor1 as &dyn Router), ("tor2", &house.tor2)] {
-        let routes = router
-            .routes()?
-            .iter()
-            .map(|route| format!("{route}\n"))
-            .collect::<String>();
-        told.command(name, &format!("the routes of {}", router.make()), &routes)?;
+        let routes: Vec<String> = router.routes()?.iter().map(ToString::to_string).collect();
+        told.command(
+            name,
+            &format!("the routes of {}", router.make()),
+            &routes.join("\n"),
+        )?;
     }
     told.text(
         "No route leads from one router through a host to the other: a host gives no transit.",

@@ -252,7 +252,8 @@ impl Host {
         }
         #[derive(Deserialize)]
         struct Rule {
-            rule: String,
+            #[serde(rename = "rule")]
+            name: String,
             action: String,
             #[serde(default)]
             packets: u64,
@@ -264,7 +265,7 @@ impl Host {
                 let key = RuleKey {
                     direction,
                     position,
-                    rule: rule.rule,
+                    rule: rule.name,
                     action: rule.action,
                 };
                 hits.insert(key, rule.packets);

@@ -49,7 +49,7 @@ pub use crate::{
     netns::Namespace,
     process::Process,
     router::{bird::Bird, frr::Frr, gobgp::GoBgp},
-    workload::{Station, Workload},
+    workload::{Nic, Station, Workload},
 };
 pub use crate::{
     matrix::{Expect, Matrix, Outcome, Proto},

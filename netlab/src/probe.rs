@@ -95,13 +95,20 @@ fn ask(to: IpAddr, proto: Proto, timeout: Duration) -> Outcome {
         Proto::Udp(port) => ask_udp(SocketAddr::new(to, port), timeout),
         Proto::Ping => ping(to, timeout).map(|()| None),
     };
-    match result {
-        Ok(seen_as) => Outcome::Answered { seen_as },
-        Err(error) => match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => Outcome::Silent,
-            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Outcome::Refused,
-            _ => Outcome::Unreachable(error.to_string()),
-        },
+    let error = match result {
+        Ok(seen_as) => return Outcome::Answered { seen_as },
+        Err(error) => error,
+    };
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+        Outcome::Silent
+    } else if matches!(
+        kind,
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
+    ) {
+        Outcome::Refused
+    } else {
+        Outcome::Unreachable(error.to_string())
     }
 }
 

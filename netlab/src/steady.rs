@@ -1,7 +1,7 @@
 //! Traffic that does not stop while something else happens, and what it lost.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fmt, io,
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
@@ -113,7 +113,7 @@ fn datagrams(
     count: &AtomicU64,
 ) -> io::Result<Report> {
     let mut report = Report::default();
-    let mut waiting: BTreeMap<u64, ()> = BTreeMap::new();
+    let mut waiting: BTreeSet<u64> = BTreeSet::new();
     let mut last_answer = Instant::now();
     let mut next = Instant::now();
     let mut ending: Option<Instant> = None;
@@ -130,7 +130,7 @@ fn datagrams(
             if socket.send(&report.sent.to_be_bytes()).is_ok()
                 || socket.send(&report.sent.to_be_bytes()).is_ok()
             {
-                waiting.insert(report.sent, ());
+                waiting.insert(report.sent);
             }
             report.sent += 1;
             next += interval;
@@ -144,7 +144,7 @@ fn datagrams(
         else {
             continue;
         };
-        if waiting.remove(&number).is_some() {
+        if waiting.remove(&number) {
             report.answered += 1;
             count.store(report.answered, Ordering::Relaxed);
             report.longest_gap = report.longest_gap.max(last_answer.elapsed());

@@ -56,7 +56,7 @@ fn carry(ends: &[File; 2], stop: &AtomicBool) {
         tv_sec: 0,
         tv_nsec: 100_000_000,
     };
-    let mut frame = [0; 65_536];
+    let mut frame = vec![0; 65_536];
     while !stop.load(Ordering::Relaxed) {
         let mut ready = [
             PollFd::new(&ends[0], PollFlags::IN),

@@ -27,6 +27,19 @@ impl Station {
     }
 }
 
+/// A virtual machine's interface. Its subnets are on-link, as a hypervisor with Neutron networks has it.
+#[derive(Clone, Debug)]
+pub struct Nic {
+    /// The tap on the host.
+    pub tap: String,
+    /// Its MAC address in the machine.
+    pub mac: String,
+    /// Its addresses, with the length of their subnet's prefix.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// The gateways that lead out, at most one for a family.
+    pub gateways: Vec<IpAddr>,
+}
+
 /// A workload behind a host's interface, with its servers.
 #[derive(Debug)]
 pub struct Workload {
@@ -105,44 +118,37 @@ impl Workload {
         })
     }
 
-    /// A virtual machine: a tap on the host, its other side a stack of its own. Inside, the subnets are on-link, as a
-    /// hypervisor with Neutron networks has it, and `gateways` lead out.
+    /// A virtual machine: a tap on the host, its other side a stack of its own.
     pub fn machine(
         lab: &Lab,
         host: &Namespace,
         name: &str,
-        interface: &str,
-        mac: &str,
-        addresses: &[(IpAddr, u8)],
-        gateways: &[IpAddr],
+        nic: &Nic,
         serves: &[Proto],
     ) -> Result<Self> {
         let namespace = lab.namespace(name)?;
+        let interface = &nic.tap;
         let wire = Wire::start(host, interface, &namespace, "eth0")?;
         host.ip(&format!("link set {interface} up"))?;
         answer_for_gateway(host, interface)?;
-        namespace.ip(&format!("link set eth0 address {mac} up"))?;
-        for (address, len) in addresses {
+        namespace.ip(&format!("link set eth0 address {} up", nic.mac))?;
+        for (address, len) in &nic.addresses {
             namespace.address("eth0", &format!("{address}/{len}"))?;
         }
-        for gateway in gateways {
-            let family = if gateway.is_ipv4() { "-4" } else { "-6" };
+        for gateway in &nic.gateways {
+            let (family, gateway) = (
+                if gateway.is_ipv4() { "-4" } else { "-6" },
+                gateway.to_string(),
+            );
             namespace.run(
                 "ip",
                 &[
-                    family,
-                    "route",
-                    "add",
-                    "default",
-                    "via",
-                    &gateway.to_string(),
-                    "dev",
-                    "eth0",
+                    family, "route", "add", "default", "via", &gateway, "dev", "eth0",
                 ],
             )?;
         }
         let servers = Servers::start(&namespace, serves)?;
-        let addresses = addresses.iter().map(|&(address, _)| address).collect();
+        let addresses = nic.addresses.iter().map(|&(address, _)| address).collect();
         let station = Station {
             name: name.to_owned(),
             namespace,
@@ -151,7 +157,7 @@ impl Workload {
         Ok(Self {
             station,
             interface: interface.to_owned(),
-            mac: mac.to_owned(),
+            mac: nic.mac.clone(),
             _servers: servers,
             _wire: Some(wire),
         })

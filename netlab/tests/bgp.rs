@@ -1,5 +1,6 @@
 //! BGP between cleat and routers of other makes.
 #![cfg(feature = "lab")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests")]
 
 use netlab::{
     Expect::Reaches,

@@ -1,12 +1,13 @@
 //! The lab itself, without cleat: what BIRD, FRR, GoBGP, the kernel and etcd do alone. A failure here is the lab's.
 #![cfg(feature = "lab")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests")]
 
 use std::net::IpAddr;
 
 use netlab::{
     Bird,
     Expect::{Reaches, Refused},
-    GoBgp, House,
+    GoBgp, House, Nic,
     Proto::{Ping, Tcp, Udp},
     Workload, eventually, probe,
     router::{Neighbor, Router, Spec},
@@ -165,17 +166,13 @@ fn a_machine_behind_a_tap_is_reached_like_a_container() {
     let house = House::new("fabric-tap").unwrap();
     let host = &house.alpha.namespace;
     host.ip("addr add 10.66.0.1/24 dev lo").unwrap();
-    let machine = Workload::machine(
-        &house.lab,
-        host,
-        "vm",
-        "tapport-1",
-        "00:11:22:33:44:55",
-        &[("10.66.0.2".parse().unwrap(), 24)],
-        &["10.66.0.1".parse().unwrap()],
-        &[Tcp(22)],
-    )
-    .unwrap();
+    let nic = Nic {
+        tap: "tapport-1".into(),
+        mac: "00:11:22:33:44:55".into(),
+        addresses: vec![("10.66.0.2".parse().unwrap(), 24)],
+        gateways: vec!["10.66.0.1".parse().unwrap()],
+    };
+    let machine = Workload::machine(&house.lab, host, "vm", &nic, &[Tcp(22)]).unwrap();
     host.ip("route add 10.66.0.2/32 dev tapport-1").unwrap();
     let web = house.workload("web").unwrap();
     host.ip("route add 10.65.1.1/32 dev cali0web").unwrap();

@@ -4,7 +4,7 @@
 use netlab::{
     Datastore, Etcd,
     Expect::{Reaches, Silent},
-    Host, Lab, Matrix,
+    Host, Lab, Matrix, Nic,
     Proto::{Ping, Tcp},
     Station, Workload,
     echo::Servers,
@@ -49,17 +49,14 @@ fn a_machine_and_its_security_group_as_networking_calico_writes_them() {
         addresses: vec!["10.0.1.1".parse().unwrap()],
     };
 
-    let machine = Workload::machine(
-        &lab,
-        &host.namespace,
-        "vm-1",
-        "tapport-1",
-        "00:11:22:33:44:55",
-        &[("10.65.0.2".parse().unwrap(), 24)],
-        &["10.65.0.1".parse().unwrap()],
-        &[Tcp(22), Tcp(80)],
-    )
-    .unwrap();
+    let nic = Nic {
+        tap: "tapport-1".into(),
+        mac: "00:11:22:33:44:55".into(),
+        addresses: vec![("10.65.0.2".parse().unwrap(), 24)],
+        gateways: vec!["10.65.0.1".parse().unwrap()],
+    };
+    let machine =
+        Workload::machine(&lab, &host.namespace, "vm-1", &nic, &[Tcp(22), Tcp(80)]).unwrap();
 
     for (key, value) in [ENDPOINT, POLICY] {
         etcd.put(key, value).unwrap();
