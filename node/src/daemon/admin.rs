@@ -14,27 +14,38 @@ use super::health::Health;
 use super::http::{self, Ask, Reply};
 
 /// Listens on the address and serves until the process ends. Returns the address, which has a port even if 0 was asked for.
-pub fn start(address: SocketAddr, health: Health, registry: Registry) -> anyhow::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind(address)
-        .with_context(|| format!("listen on adminAddress {address}: is another daemon (or Felix) running?"))?;
+pub fn start(
+    address: SocketAddr,
+    health: Health,
+    registry: Registry,
+) -> anyhow::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind(address).with_context(|| {
+        format!("listen on adminAddress {address}: is another daemon (or Felix) running?")
+    })?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("admin".into()).spawn(move || {
-        runtime.block_on(async move {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => accept(listener, health, Arc::new(registry)).await,
-                Err(error) => tracing::error!(%error, "the admin server cannot listen"),
-            }
-        });
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("admin".into())
+        .spawn(move || {
+            runtime.block_on(async move {
+                match tokio::net::TcpListener::from_std(listener) {
+                    Ok(listener) => accept(listener, health, Arc::new(registry)).await,
+                    Err(error) => tracing::error!(%error, "the admin server cannot listen"),
+                }
+            });
+        })?;
     Ok(address)
 }
 
 async fn accept(listener: tokio::net::TcpListener, health: Health, registry: Arc<Registry>) {
     let connections = http::connections();
     loop {
-        let Ok(permit) = connections.clone().acquire_owned().await else { return };
+        let Ok(permit) = connections.clone().acquire_owned().await else {
+            return;
+        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -46,7 +57,10 @@ async fn accept(listener: tokio::net::TcpListener, health: Health, registry: Arc
         };
         let (health, registry) = (health.clone(), Arc::clone(&registry));
         tokio::spawn(async move {
-            http::serve(stream, |ask| std::future::ready(answer(&ask, &health, &registry))).await;
+            http::serve(stream, |ask| {
+                std::future::ready(answer(&ask, &health, &registry))
+            })
+            .await;
             drop(permit);
         });
     }
@@ -60,8 +74,10 @@ fn answer(ask: &Ask, health: &Health, registry: &Registry) -> Reply {
             if silent.is_empty() {
                 return Reply::text(StatusCode::OK, "ok\n");
             }
-            let body: String =
-                silent.iter().map(|(name, age)| format!("{name}: silent for {} s\n", age.as_secs())).collect();
+            let body: String = silent
+                .iter()
+                .map(|(name, age)| format!("{name}: silent for {} s\n", age.as_secs()))
+                .collect();
             Reply::text(StatusCode::SERVICE_UNAVAILABLE, body)
         }
         "/ready" | "/readiness" => {
@@ -69,9 +85,22 @@ fn answer(ask: &Ask, health: &Health, registry: &Registry) -> Reply {
             let ready = latches.iter().all(|latch| latch.ready);
             let body: String = latches
                 .iter()
-                .map(|latch| format!("{}: {}\n", latch.name, if latch.ready { "ok" } else { &latch.reason }))
+                .map(|latch| {
+                    format!(
+                        "{}: {}\n",
+                        latch.name,
+                        if latch.ready { "ok" } else { &latch.reason }
+                    )
+                })
                 .collect();
-            Reply::text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
+            Reply::text(
+                if ready {
+                    StatusCode::OK
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                },
+                body,
+            )
         }
         "/metrics" => {
             let mut body = String::new();
@@ -98,11 +127,18 @@ mod tests {
 
     fn get(address: SocketAddr, path: &str) -> (u16, String) {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        (
+            head.split(' ').nth(1).unwrap().parse().unwrap(),
+            body.to_owned(),
+        )
     }
 
     #[test]
@@ -114,13 +150,21 @@ mod tests {
         let (status, body) = get(address, "/ready");
         assert_eq!(status, 503);
         assert!(body.contains("store in sync: not yet"), "{body}");
-        for latch in [Latch::StoreInSync, Latch::FirstApply, Latch::ProgramsAttached, Latch::Listeners] {
+        for latch in [
+            Latch::StoreInSync,
+            Latch::FirstApply,
+            Latch::ProgramsAttached,
+            Latch::Listeners,
+        ] {
             health.set(latch, Ok(()));
         }
         assert_eq!(get(address, "/readiness").0, 200);
         let (status, body) = get(address, "/metrics");
         assert_eq!(status, 200);
-        assert!(body.contains("cleat_build_info") && body.ends_with("# EOF\n"), "{body}");
+        assert!(
+            body.contains("cleat_build_info") && body.ends_with("# EOF\n"),
+            "{body}"
+        );
         assert_eq!(get(address, "/etc/passwd").0, 404);
         assert!(start(address, Health::default(), Metrics::new().1).is_err());
     }

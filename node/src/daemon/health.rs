@@ -44,7 +44,12 @@ struct Inner {
 impl Default for Health {
     fn default() -> Self {
         let latches = std::array::from_fn(|_| Some("not yet".to_owned()));
-        Self { inner: Arc::new(Mutex::new(Inner { latches, beats: [None; BEATS.len()] })) }
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                latches,
+                beats: [None; BEATS.len()],
+            })),
+        }
     }
 }
 
@@ -71,7 +76,11 @@ impl Health {
             .iter()
             .map(|&(latch, name)| {
                 let reason = inner.latches[latch as usize].clone();
-                answers::Latch { name: name.to_owned(), ready: reason.is_none(), reason: reason.unwrap_or_default() }
+                answers::Latch {
+                    name: name.to_owned(),
+                    ready: reason.is_none(),
+                    reason: reason.unwrap_or_default(),
+                }
             })
             .collect()
     }
@@ -120,8 +129,15 @@ mod tests {
         assert!(health.ready());
         health.set(Latch::StoreInSync, Err("etcd is away".into()));
         assert!(!health.ready());
-        let reason = health.latches().into_iter().find(|latch| !latch.ready).unwrap();
-        assert_eq!((reason.name.as_str(), reason.reason.as_str()), ("store in sync", "etcd is away"));
+        let reason = health
+            .latches()
+            .into_iter()
+            .find(|latch| !latch.ready)
+            .unwrap();
+        assert_eq!(
+            (reason.name.as_str(), reason.reason.as_str()),
+            ("store in sync", "etcd is away")
+        );
     }
 
     #[test]
@@ -132,6 +148,9 @@ mod tests {
         health.beat(Beat::Runtime, start + SILENCE);
         assert!(health.silent(start + SILENCE).is_empty());
         let late = start + SILENCE + Duration::from_secs(1);
-        assert_eq!(health.silent(late), [("owner", SILENCE + Duration::from_secs(1))]);
+        assert_eq!(
+            health.silent(late),
+            [("owner", SILENCE + Duration::from_secs(1))]
+        );
     }
 }

@@ -37,20 +37,31 @@ pub struct Reply {
 impl Ask {
     /// The first value of a query's key.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.query.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.query
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
     }
 }
 
 impl Reply {
     /// Plain text.
     pub fn text(status: StatusCode, body: impl Into<String>) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: body.into() }
+        Self {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: body.into(),
+        }
     }
 
     /// A struct as JSON.
     pub fn json(value: &impl serde::Serialize) -> Self {
         match serde_json::to_string(value) {
-            Ok(body) => Self { status: StatusCode::OK, content_type: "application/json", body },
+            Ok(body) => Self {
+                status: StatusCode::OK,
+                content_type: "application/json",
+                body,
+            },
             Err(error) => Self::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }
@@ -77,7 +88,9 @@ where
             };
             let mut response = Response::new(Full::new(Bytes::from(reply.body)));
             *response.status_mut() = reply.status;
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
             Ok::<_, Infallible>(response)
         }
     });
@@ -101,14 +114,19 @@ fn ask(request: &Request<Incoming>) -> Ask {
             (decode(key), decode(value))
         })
         .collect();
-    Ask { path: request.uri().path().to_owned(), query }
+    Ask {
+        path: request.uri().path().to_owned(),
+        query,
+    }
 }
 
 /// Percent-encodes a query's value.
 pub fn encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
             byte => format!("%{byte:02X}"),
         })
         .collect()
@@ -119,7 +137,10 @@ fn decode(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
         let escaped = (*first == b'%')
-            .then(|| tail.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()))
+            .then(|| {
+                tail.get(..2)
+                    .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok())
+            })
             .flatten();
         match escaped {
             Some(byte) => {

@@ -98,31 +98,88 @@ impl Metrics {
         registry.register("build", "What was built from what", build_info());
         registry.register("drops", "Packets dropped, by hook and reason", m.drops);
         registry.register("map_entries", "Entries in a BPF map", m.map_entries);
-        registry.register("map_max_entries", "Entries a BPF map can hold", m.map_max_entries);
-        registry.register("bgp_peer_up", "1 while the session is established", m.peer_up);
-        registry.register("bgp_prefixes", "Prefixes of a session, by family and direction", m.prefixes);
-        registry.register_with_unit("apply", "Time of one pass over the tables", Unit::Seconds, m.apply);
-        registry.register("apply_failures", "Keys that could not be written, by table", m.apply_failures);
-        registry.register("table_writes", "Entries written or removed in tables of the kernel", m.writes);
-        registry.register("endpoints", "Workload endpoints of this host, by state", m.endpoints);
-        registry.register("invalid_resources", "Resources in the store that cannot be used", m.invalid);
-        registry.register("store_revision", "The newest revision seen", m.store_revision);
-        registry.register("store_in_sync", "1 when the store has been read whole", m.store_in_sync);
-        registry.register("store_troubles", "Times the store's watch broke", m.store_troubles);
-        registry.register("ready", "1 when every condition of readiness holds", m.ready);
+        registry.register(
+            "map_max_entries",
+            "Entries a BPF map can hold",
+            m.map_max_entries,
+        );
+        registry.register(
+            "bgp_peer_up",
+            "1 while the session is established",
+            m.peer_up,
+        );
+        registry.register(
+            "bgp_prefixes",
+            "Prefixes of a session, by family and direction",
+            m.prefixes,
+        );
+        registry.register_with_unit(
+            "apply",
+            "Time of one pass over the tables",
+            Unit::Seconds,
+            m.apply,
+        );
+        registry.register(
+            "apply_failures",
+            "Keys that could not be written, by table",
+            m.apply_failures,
+        );
+        registry.register(
+            "table_writes",
+            "Entries written or removed in tables of the kernel",
+            m.writes,
+        );
+        registry.register(
+            "endpoints",
+            "Workload endpoints of this host, by state",
+            m.endpoints,
+        );
+        registry.register(
+            "invalid_resources",
+            "Resources in the store that cannot be used",
+            m.invalid,
+        );
+        registry.register(
+            "store_revision",
+            "The newest revision seen",
+            m.store_revision,
+        );
+        registry.register(
+            "store_in_sync",
+            "1 when the store has been read whole",
+            m.store_in_sync,
+        );
+        registry.register(
+            "store_troubles",
+            "Times the store's watch broke",
+            m.store_troubles,
+        );
+        registry.register(
+            "ready",
+            "1 when every condition of readiness holds",
+            m.ready,
+        );
         (metrics, registry)
     }
 
     /// The kernel's count of dropped packets.
     pub fn drops(&self, hook: &str, reason: &str, packets: u64) {
-        let label = Drop { hook: hook.to_owned(), reason: reason.to_owned() };
+        let label = Drop {
+            hook: hook.to_owned(),
+            reason: reason.to_owned(),
+        };
         // The kernel counts; this is its number and not one more.
-        self.drops.get_or_create(&label).inner().store(packets, Ordering::Relaxed);
+        self.drops
+            .get_or_create(&label)
+            .inner()
+            .store(packets, Ordering::Relaxed);
     }
 
     /// How full a map is.
     pub fn map(&self, map: &str, entries: u64, max: u64) {
-        let label = Map { map: map.to_owned() };
+        let label = Map {
+            map: map.to_owned(),
+        };
         self.map_entries.get_or_create(&label).set(entries as i64);
         self.map_max_entries.get_or_create(&label).set(max as i64);
     }
@@ -133,12 +190,23 @@ impl Metrics {
         self.prefixes.clear();
         for peer in peers {
             let up = i64::from(peer.state == ESTABLISHED);
-            self.peer_up.get_or_create(&Peer { peer: peer.peer.clone() }).set(up);
+            self.peer_up
+                .get_or_create(&Peer {
+                    peer: peer.peer.clone(),
+                })
+                .set(up);
             for family in &peer.families {
-                let counts =
-                    [("received", family.received), ("accepted", family.accepted), ("advertised", family.advertised)];
+                let counts = [
+                    ("received", family.received),
+                    ("accepted", family.accepted),
+                    ("advertised", family.advertised),
+                ];
                 for (dir, count) in counts {
-                    let label = Prefixes { peer: peer.peer.clone(), afi: family.family.clone(), dir };
+                    let label = Prefixes {
+                        peer: peer.peer.clone(),
+                        afi: family.family.clone(),
+                        dir,
+                    };
                     self.prefixes.get_or_create(&label).set(count as i64);
                 }
             }
@@ -153,20 +221,36 @@ impl Metrics {
 
     /// Keys of a table that could not be written.
     pub fn apply_failed(&self, table: &str, keys: usize) {
-        self.apply_failures.get_or_create(&Table { table: table.to_owned() }).inc_by(keys as u64);
+        self.apply_failures
+            .get_or_create(&Table {
+                table: table.to_owned(),
+            })
+            .inc_by(keys as u64);
     }
 
     /// The endpoints of this host.
     pub fn endpoints(&self, count: answers::Count) {
-        self.endpoints.get_or_create(&State { state: "up" }).set(count.good as i64);
-        self.endpoints.get_or_create(&State { state: "waiting" }).set(count.all.saturating_sub(count.good) as i64);
+        self.endpoints
+            .get_or_create(&State { state: "up" })
+            .set(count.good as i64);
+        self.endpoints
+            .get_or_create(&State { state: "waiting" })
+            .set(count.all.saturating_sub(count.good) as i64);
     }
 
     /// Invalid resources by kind; a kind without any is shown with 0 once it had one.
-    pub fn invalid(&self, by_kind: &BTreeMap<String, usize>, kinds: impl Iterator<Item = &'static str>) {
+    pub fn invalid(
+        &self,
+        by_kind: &BTreeMap<String, usize>,
+        kinds: impl Iterator<Item = &'static str>,
+    ) {
         for kind in kinds {
             let count = by_kind.get(kind).copied().unwrap_or(0);
-            self.invalid.get_or_create(&Kind { kind: kind.to_owned() }).set(count as i64);
+            self.invalid
+                .get_or_create(&Kind {
+                    kind: kind.to_owned(),
+                })
+                .set(count as i64);
         }
     }
 
@@ -193,7 +277,10 @@ pub const ESTABLISHED: &str = "Established";
 fn build_info() -> Info<Vec<(&'static str, &'static str)>> {
     Info::new(vec![
         ("version", env!("CARGO_PKG_VERSION")),
-        ("revision", option_env!("CLEAT_REVISION").unwrap_or("unknown")),
+        (
+            "revision",
+            option_env!("CLEAT_REVISION").unwrap_or("unknown"),
+        ),
         ("rustc", env!("CARGO_PKG_RUST_VERSION")),
     ])
 }
@@ -209,15 +296,27 @@ mod tests {
         metrics.drops("to_workload", "policy", 9);
         metrics.map("ct4", 3, 512);
         metrics.applied(Duration::from_millis(2), 4);
-        metrics.invalid(&[("IPPool".to_owned(), 2)].into(), ["IPPool", "Node"].into_iter());
-        metrics.store(&answers::Store { revision: 12, in_sync: true, ..answers::Store::default() });
+        metrics.invalid(
+            &[("IPPool".to_owned(), 2)].into(),
+            ["IPPool", "Node"].into_iter(),
+        );
+        metrics.store(&answers::Store {
+            revision: 12,
+            in_sync: true,
+            ..answers::Store::default()
+        });
         metrics.peers(&[answers::Peer {
             peer: "192.0.2.1".into(),
             name: "tor".into(),
             remote_as: 65_001,
             state: ESTABLISHED.into(),
             since_seconds: 1,
-            families: vec![answers::PeerFamily { family: "ipv6".into(), received: 3, accepted: 2, advertised: 1 }],
+            families: vec![answers::PeerFamily {
+                family: "ipv6".into(),
+                received: 3,
+                accepted: 2,
+                advertised: 1,
+            }],
             last_error: String::new(),
         }]);
         let mut text = String::new();
@@ -234,7 +333,10 @@ mod tests {
             "cleat_bgp_peer_up{peer=\"192.0.2.1\"} 1",
             "cleat_bgp_prefixes{peer=\"192.0.2.1\",afi=\"ipv6\",dir=\"accepted\"} 2",
         ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in\n{text}"
+            );
         }
         assert!(text.contains("cleat_build_info{version="), "{text}");
         metrics.peers(&[]);

@@ -34,7 +34,8 @@ pub fn stopping() {
 /// How often systemd wants to hear of us, if at all: half of `WatchdogSec=`.
 pub fn watchdog_interval() -> Option<Duration> {
     let usec: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
-    let meant = std::env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+    let meant =
+        std::env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
     (meant && usec > 0).then(|| Duration::from_micros(usec / 2))
 }
 

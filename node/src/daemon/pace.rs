@@ -64,7 +64,9 @@ impl Pace {
 
     /// Notes a comparison; the next is an interval away, give or take a tenth so that hosts do not march in step.
     pub fn resynced(&mut self, now: Instant, random: f64) {
-        self.resync = self.interval.map(|interval| now + interval.mul_f64(0.9 + 0.2 * random.clamp(0.0, 1.0)));
+        self.resync = self
+            .interval
+            .map(|interval| now + interval.mul_f64(0.9 + 0.2 * random.clamp(0.0, 1.0)));
     }
 
     /// Notes a flush.
@@ -75,11 +77,18 @@ impl Pace {
 
     /// When the owner must wake, and for what; the earliest.
     pub fn next(&self) -> Option<(Instant, Due)> {
-        let flush = self.first_change.zip(self.last_change).map(|(first, last)| (last + QUIET).min(first + LATEST));
-        [(flush, Due::Flush), (self.retry, Due::Retry), (self.resync, Due::Resync)]
-            .into_iter()
-            .filter_map(|(at, due)| Some((at?, due)))
-            .min_by_key(|&(at, _)| at)
+        let flush = self
+            .first_change
+            .zip(self.last_change)
+            .map(|(first, last)| (last + QUIET).min(first + LATEST));
+        [
+            (flush, Due::Flush),
+            (self.retry, Due::Retry),
+            (self.resync, Due::Resync),
+        ]
+        .into_iter()
+        .filter_map(|(at, due)| Some((at?, due)))
+        .min_by_key(|&(at, _)| at)
     }
 }
 
@@ -126,9 +135,15 @@ mod tests {
         let start = Instant::now();
         let interval = Duration::from_secs(90);
         let pace = Pace::new(Some(interval), start, 0.0);
-        assert_eq!(pace.next(), Some((start + Duration::from_secs(81), Due::Resync)));
+        assert_eq!(
+            pace.next(),
+            Some((start + Duration::from_secs(81), Due::Resync))
+        );
         let mut pace = Pace::new(Some(interval), start, 1.0);
-        assert_eq!(pace.next(), Some((start + Duration::from_secs(99), Due::Resync)));
+        assert_eq!(
+            pace.next(),
+            Some((start + Duration::from_secs(99), Due::Resync))
+        );
         pace.doubt(start);
         assert_eq!(pace.next(), Some((start, Due::Resync)));
     }

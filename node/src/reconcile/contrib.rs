@@ -109,6 +109,11 @@ impl<O: Ord + Clone, K: Ord + Clone, V: PartialEq> Contrib<O, K, V> {
         })
     }
 
+    /// Every wish of everybody.
+    pub fn all(&self) -> impl Iterator<Item = &V> {
+        self.wishes.values().flat_map(BTreeMap::values)
+    }
+
     /// The keys `owner` wishes for.
     pub fn owned(&self, owner: &O) -> impl Iterator<Item = &K> {
         self.owned.get(owner).into_iter().flatten()
