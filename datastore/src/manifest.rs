@@ -52,26 +52,37 @@ pub fn parse_documents(file: &str, text: &str) -> Vec<Document> {
     objects
 }
 
-fn push_objects(objects: &mut Vec<Document>, origin: &Origin, mut value: Value) {
+fn push_objects(objects: &mut Vec<Document>, origin: &Origin, value: Value) {
+    match objects_of(value) {
+        Ok(found) => {
+            for object in found {
+                push(objects, origin, object);
+            }
+        }
+        Err(problem) => push(objects, origin, Err(problem)),
+    }
+}
+
+/// The objects of one document: itself, or the items of the list that it is.
+pub(crate) fn objects_of(mut value: Value) -> Result<Vec<Result<(Key, Value), Problem>>, Problem> {
     let Some(map) = value.as_object_mut() else {
-        let problem = Problem::new("", "", "is no object with kind, metadata and spec");
-        return push(objects, origin, Err(problem));
+        return Err(Problem::new(
+            "",
+            "",
+            "is no object with kind, metadata and spec",
+        ));
     };
     let kind = map.get("kind").and_then(Value::as_str).unwrap_or_default();
     let Some(of_items) = kind.strip_suffix("List").map(str::to_owned) else {
-        let object = manifest_key(&value).map(|key| (key, value));
-        return push(objects, origin, object);
+        return Ok(vec![manifest_key(&value).map(|key| (key, value))]);
     };
     let kind = kind.to_owned();
     let items = match map.remove("items") {
-        None | Some(Value::Null) => return,
+        None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Array(items)) => items,
-        Some(_) => {
-            let problem = Problem::new(&kind, "items", "is no list");
-            return push(objects, origin, Err(problem));
-        }
+        Some(_) => return Err(Problem::new(&kind, "items", "is no list")),
     };
-    for (index, mut item) in items.into_iter().enumerate() {
+    let item_of = |(index, mut item): (usize, Value)| {
         // Items of a list of one kind need not say it again.
         if let Some(item) = item.as_object_mut()
             && !of_items.is_empty()
@@ -81,15 +92,15 @@ fn push_objects(objects: &mut Vec<Document>, origin: &Origin, mut value: Value) 
             item.entry("apiVersion")
                 .or_insert_with(|| API_VERSION.into());
         }
-        let object = match manifest_key(&item) {
+        match manifest_key(&item) {
             Ok(key) => Ok((key, item)),
             Err(mut problem) => {
                 problem.field = format!("items[{index}].{}", problem.field);
                 Err(problem)
             }
-        };
-        push(objects, origin, object);
-    }
+        }
+    };
+    Ok(items.into_iter().enumerate().map(item_of).collect())
 }
 
 fn push(objects: &mut Vec<Document>, origin: &Origin, object: Result<(Key, Value), Problem>) {

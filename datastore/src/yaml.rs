@@ -3,7 +3,7 @@
 //! A text is cut into its documents first, so that an error in one says nothing of the next. What a
 //! document expands to is counted: aliases can make it larger than its text, but not by much.
 
-use std::{cell::Cell, fmt};
+use std::{cell::Cell, fmt, ops::Range};
 
 use serde::{
     Deserializer,
@@ -30,7 +30,15 @@ pub fn read(text: &str) -> Vec<Result<Option<Value>, YamlError>> {
         return vec![Err(YamlError(reason))];
     }
     documents(text)
-        .map(|(first_line, document)| read_one(first_line, document))
+        .map(|(first_line, range)| read_one(first_line, &text[range]))
+        .collect()
+}
+
+/// The documents of a text with the places where they stand, markers not included.
+#[cfg(feature = "dir")]
+pub(crate) fn read_places(text: &str) -> Vec<(Range<usize>, Result<Option<Value>, YamlError>)> {
+    documents(text)
+        .map(|(first_line, range)| (range.clone(), read_one(first_line, &text[range])))
         .collect()
 }
 
@@ -74,7 +82,7 @@ fn read_one(first_line: usize, text: &str) -> Result<Option<Value>, YamlError> {
 
 /// The documents and the lines they begin at. Three dashes at the start of a line end a document
 /// wherever they stand, even in a block of text.
-fn documents(text: &str) -> impl Iterator<Item = (usize, &str)> {
+fn documents(text: &str) -> impl Iterator<Item = (usize, Range<usize>)> {
     let mut starts = vec![(1, 0)];
     let mut ends = Vec::new();
     let mut offset = 0;
@@ -91,8 +99,8 @@ fn documents(text: &str) -> impl Iterator<Item = (usize, &str)> {
     starts
         .into_iter()
         .zip(ends)
-        .map(|((line, start), end)| (line, &text[start..end]))
-        .filter(|(_, document)| !document.trim().is_empty())
+        .map(|((line, start), end)| (line, start..end))
+        .filter(|(_, range)| !text[range.clone()].trim().is_empty())
 }
 
 /// What a value may still cost: one for each value and each character of text.

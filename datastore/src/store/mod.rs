@@ -7,6 +7,10 @@
 //! costs no more than the objects there are.
 
 mod backend;
+#[cfg(feature = "dir")]
+mod dir;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod feed;
 mod memory;
 mod prepare;
@@ -18,6 +22,10 @@ use futures::future::BoxFuture;
 use crate::{Key, Kind, Problem, Resource};
 
 pub use backend::initialize;
+#[cfg(feature = "dir")]
+pub use dir::Dir;
+#[cfg(feature = "etcd")]
+pub use etcd::{Etcd, EtcdConfig};
 pub use feed::Watch;
 pub use memory::Memory;
 pub use prepare::default_allow;
@@ -170,3 +178,14 @@ pub trait Store: Send + Sync {
 
 /// A store, chosen at run time.
 pub type AnyStore = Arc<dyn Store>;
+
+/// Ends a task that nobody listens to.
+#[cfg(any(feature = "dir", feature = "etcd"))]
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+#[cfg(any(feature = "dir", feature = "etcd"))]
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

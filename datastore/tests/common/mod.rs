@@ -1,0 +1,284 @@
+//! What the tests of stores share: a mirror of a watch, objects, and a real etcd.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use cleat_datastore::{
+    Event, Key, Kind, Problem, Resource, Update,
+    resource::from_manifest,
+    store::{Filter, Store, Watch},
+};
+use serde_json::{Value, json};
+
+/// How long anything may take.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What a reader of a watch knows.
+pub struct Mirror {
+    watch: Watch,
+    pub objects: BTreeMap<Key, Update>,
+    pub unreadable: Vec<Problem>,
+    /// How often the store was in sync, and in trouble.
+    pub in_sync: usize,
+    pub troubles: Vec<String>,
+    /// Every deletion that was told.
+    pub deleted: Vec<Key>,
+}
+
+impl Mirror {
+    pub fn new(store: &dyn Store) -> Self {
+        Self {
+            watch: store.watch(),
+            objects: BTreeMap::new(),
+            unreadable: Vec::new(),
+            in_sync: 0,
+            troubles: Vec::new(),
+            deleted: Vec::new(),
+        }
+    }
+
+    /// Reads events until something holds of what they add up to.
+    pub async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !holds(self) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let event = tokio::time::timeout(left, self.watch.next()).await;
+            let Ok(event) = event else {
+                panic!(
+                    "not {what} in time: {:?}, {} times in sync, troubles {:?}, unreadable {:?}",
+                    self.objects.keys().collect::<Vec<_>>(),
+                    self.in_sync,
+                    self.troubles,
+                    self.unreadable
+                );
+            };
+            match event {
+                Event::Updates(updates) => {
+                    for update in updates {
+                        if update.value.is_none() && update.problem.is_none() {
+                            self.objects.remove(&update.key);
+                            self.deleted.push(update.key);
+                        } else {
+                            self.objects.insert(update.key.clone(), update);
+                        }
+                    }
+                }
+                Event::InSync { .. } => self.in_sync += 1,
+                Event::Trouble(reason) => self.troubles.push(reason),
+                Event::Unreadable(problems) => self.unreadable = problems,
+            }
+        }
+    }
+
+    pub async fn until_same_as(&mut self, store: &dyn Store) {
+        let listing = store.list(&Filter::All).await.unwrap();
+        let wanted: BTreeMap<Key, u64> = listing
+            .entries
+            .into_iter()
+            .map(|entry| (entry.key, entry.revision))
+            .collect();
+        self.until("the same as the store", |mirror| {
+            mirror
+                .objects
+                .iter()
+                .map(|(key, update)| (key, update.revision))
+                .eq(wanted.iter().map(|(key, revision)| (key, *revision)))
+        })
+        .await;
+    }
+
+    pub fn order_of(&self, tier: &str) -> Option<f64> {
+        let update = self.objects.get(&tier_key(tier))?;
+        match &**update.value.as_ref()? {
+            Resource::Tier(tier) => tier.spec.order,
+            _ => None,
+        }
+    }
+}
+
+pub fn tier_key(name: &str) -> Key {
+    Key::global(Kind::Tier, name)
+}
+
+pub fn tier(name: &str, order: i64) -> Resource {
+    object("Tier", None, name, json!({ "order": order }))
+}
+
+pub fn tier_json(name: &str, order: i64) -> Value {
+    manifest("Tier", None, name, json!({ "order": order }))
+}
+
+pub fn object(kind: &str, namespace: Option<&str>, name: &str, spec: Value) -> Resource {
+    from_manifest(manifest(kind, namespace, name, spec))
+        .unwrap()
+        .1
+}
+
+pub fn manifest(kind: &str, namespace: Option<&str>, name: &str, spec: Value) -> Value {
+    let mut value = json!({"apiVersion": "projectcalico.org/v3", "kind": kind,
+        "metadata": {"name": name}, "spec": spec});
+    if let Some(namespace) = namespace {
+        value["metadata"]["namespace"] = namespace.into();
+    }
+    value
+}
+
+/// An etcd of the test's own, on the loopback interface, with its data in a temporary directory.
+pub struct EtcdServer {
+    directory: tempfile::TempDir,
+    child: Option<Child>,
+    pub port: u16,
+    peer_port: u16,
+    args: Vec<String>,
+}
+
+impl EtcdServer {
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub fn start_with(args: &[&str]) -> Self {
+        let mut server = Self {
+            directory: tempfile::tempdir().unwrap(),
+            child: None,
+            port: free_port(),
+            peer_port: free_port(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        };
+        server.launch();
+        server
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("{}://127.0.0.1:{}", self.scheme(), self.port)
+    }
+
+    pub fn launch(&mut self) {
+        assert!(self.child.is_none());
+        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let client = self.endpoint();
+        let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
+        let child = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(self.data())
+            .args(["--name", "test", "--logger", "zap", "--unsafe-no-fsync"])
+            .args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
+            .args(["--initial-cluster", &format!("test={peer}")])
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("etcd is installed");
+        self.child = Some(child);
+    }
+
+    /// Waits until it answers.
+    pub fn ready(&self) {
+        let deadline = Instant::now() + DEADLINE;
+        while !self
+            .ctl_command(&["endpoint", "health"])
+            .output()
+            .unwrap()
+            .status
+            .success()
+        {
+            assert!(Instant::now() < deadline, "etcd does not come up");
+        }
+    }
+
+    /// Ends it as a power failure would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Forgets all data; it must not run.
+    pub fn wipe(&self) {
+        assert!(self.child.is_none());
+        std::fs::remove_dir_all(self.data()).unwrap();
+    }
+
+    pub fn ctl(&self, args: &[&str]) -> String {
+        let output = self.ctl_command(args).output().unwrap();
+        assert!(
+            output.status.success(),
+            "etcdctl {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn put(&self, key: &Key, value: &Value) {
+        self.ctl(&["put", &key.path(), &value.to_string()]);
+    }
+
+    pub fn ctl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args([
+            "--endpoints",
+            &self.endpoint(),
+            "--command-timeout",
+            "5s",
+        ]);
+        for (flag, server_flag) in [
+            ("--cacert", "--trusted-ca-file"),
+            ("--cert", "--cert-file"),
+            ("--key", "--key-file"),
+        ] {
+            if let Some(value) = self.arg(server_flag) {
+                command.args([flag, value]);
+            }
+        }
+        command.args(args);
+        command
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.arg("--cert-file").is_some() {
+            "https"
+        } else {
+            "http"
+        }
+    }
+
+    fn arg(&self, flag: &str) -> Option<&str> {
+        let index = self.args.iter().position(|arg| arg == flag)?;
+        self.args.get(index + 1).map(String::as_str)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+}
+
+impl Drop for EtcdServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
