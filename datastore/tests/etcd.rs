@@ -449,7 +449,8 @@ async fn pump(
         tokio::select! {
             read = from.read(&mut buffer) => {
                 let Ok(len @ 1..) = read else { return };
-                match *way.borrow() {
+                let now = *way.borrow();
+                match now {
                     Way::Open => if to.write_all(&buffer[..len]).await.is_err() { return },
                     // Swallowed: what comes later on this connection would be nonsense, but nothing does.
                     Way::Silent => {}

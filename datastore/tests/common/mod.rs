@@ -18,22 +18,22 @@ use cleat_datastore::{
 use serde_json::{Value, json};
 
 /// How long anything may take.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a reader of a watch knows.
-pub struct Mirror {
+pub(crate) struct Mirror {
     watch: Watch,
-    pub objects: BTreeMap<Key, Update>,
-    pub unreadable: Vec<Problem>,
+    pub(crate) objects: BTreeMap<Key, Update>,
+    pub(crate) unreadable: Vec<Problem>,
     /// How often the store was in sync, and in trouble.
-    pub in_sync: usize,
-    pub troubles: Vec<String>,
+    pub(crate) in_sync: usize,
+    pub(crate) troubles: Vec<String>,
     /// Every deletion that was told.
-    pub deleted: Vec<Key>,
+    pub(crate) deleted: Vec<Key>,
 }
 
 impl Mirror {
-    pub fn new(store: &dyn Store) -> Self {
+    pub(crate) fn new(store: &dyn Store) -> Self {
         Self {
             watch: store.watch(),
             objects: BTreeMap::new(),
@@ -45,7 +45,7 @@ impl Mirror {
     }
 
     /// Reads events until something holds of what they add up to.
-    pub async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !holds(self) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -77,7 +77,7 @@ impl Mirror {
         }
     }
 
-    pub async fn until_same_as(&mut self, store: &dyn Store) {
+    pub(crate) async fn until_same_as(&mut self, store: &dyn Store) {
         let listing = store.list(&Filter::All).await.unwrap();
         let wanted: BTreeMap<Key, u64> = listing
             .entries
@@ -94,7 +94,7 @@ impl Mirror {
         .await;
     }
 
-    pub fn order_of(&self, tier: &str) -> Option<f64> {
+    pub(crate) fn order_of(&self, tier: &str) -> Option<f64> {
         let update = self.objects.get(&tier_key(tier))?;
         match &**update.value.as_ref()? {
             Resource::Tier(tier) => tier.spec.order,
@@ -103,25 +103,25 @@ impl Mirror {
     }
 }
 
-pub fn tier_key(name: &str) -> Key {
+pub(crate) fn tier_key(name: &str) -> Key {
     Key::global(Kind::Tier, name)
 }
 
-pub fn tier(name: &str, order: i64) -> Resource {
+pub(crate) fn tier(name: &str, order: i64) -> Resource {
     object("Tier", None, name, json!({ "order": order }))
 }
 
-pub fn tier_json(name: &str, order: i64) -> Value {
+pub(crate) fn tier_json(name: &str, order: i64) -> Value {
     manifest("Tier", None, name, json!({ "order": order }))
 }
 
-pub fn object(kind: &str, namespace: Option<&str>, name: &str, spec: Value) -> Resource {
+pub(crate) fn object(kind: &str, namespace: Option<&str>, name: &str, spec: Value) -> Resource {
     from_manifest(manifest(kind, namespace, name, spec))
         .unwrap()
         .1
 }
 
-pub fn manifest(kind: &str, namespace: Option<&str>, name: &str, spec: Value) -> Value {
+pub(crate) fn manifest(kind: &str, namespace: Option<&str>, name: &str, spec: Value) -> Value {
     let mut value = json!({"apiVersion": "projectcalico.org/v3", "kind": kind,
         "metadata": {"name": name}, "spec": spec});
     if let Some(namespace) = namespace {
@@ -131,20 +131,20 @@ pub fn manifest(kind: &str, namespace: Option<&str>, name: &str, spec: Value) ->
 }
 
 /// An etcd of the test's own, on the loopback interface, with its data in a temporary directory.
-pub struct EtcdServer {
+pub(crate) struct EtcdServer {
     directory: tempfile::TempDir,
     child: Option<Child>,
-    pub port: u16,
+    pub(crate) port: u16,
     peer_port: u16,
     args: Vec<String>,
 }
 
 impl EtcdServer {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    pub fn start_with(args: &[&str]) -> Self {
+    pub(crate) fn start_with(args: &[&str]) -> Self {
         let mut server = Self {
             directory: tempfile::tempdir().unwrap(),
             child: None,
@@ -156,11 +156,11 @@ impl EtcdServer {
         server
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("{}://127.0.0.1:{}", self.scheme(), self.port)
     }
 
-    pub fn launch(&mut self) {
+    pub(crate) fn launch(&mut self) {
         assert!(self.child.is_none());
         let peer = format!("http://127.0.0.1:{}", self.peer_port);
         let client = self.endpoint();
@@ -192,7 +192,7 @@ impl EtcdServer {
     }
 
     /// Waits until it answers.
-    pub fn ready(&self) {
+    pub(crate) fn ready(&self) {
         let deadline = Instant::now() + DEADLINE;
         while !self
             .ctl_command(&["endpoint", "health"])
@@ -206,7 +206,7 @@ impl EtcdServer {
     }
 
     /// Ends it as a power failure would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -214,12 +214,12 @@ impl EtcdServer {
     }
 
     /// Forgets all data; it must not run.
-    pub fn wipe(&self) {
+    pub(crate) fn wipe(&self) {
         assert!(self.child.is_none());
         std::fs::remove_dir_all(self.data()).unwrap();
     }
 
-    pub fn ctl(&self, args: &[&str]) -> String {
+    pub(crate) fn ctl(&self, args: &[&str]) -> String {
         let output = self.ctl_command(args).output().unwrap();
         assert!(
             output.status.success(),
@@ -229,11 +229,11 @@ impl EtcdServer {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    pub fn put(&self, key: &Key, value: &Value) {
+    pub(crate) fn put(&self, key: &Key, value: &Value) {
         self.ctl(&["put", &key.path(), &value.to_string()]);
     }
 
-    pub fn ctl_command(&self, args: &[&str]) -> Command {
+    pub(crate) fn ctl_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").args([
             "--endpoints",
@@ -278,7 +278,7 @@ impl Drop for EtcdServer {
     }
 }
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
