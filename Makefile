@@ -34,7 +34,7 @@ matrix: ## load, attach and test-run the eBPF programs on Debian's 5.10, 6.1, 6.
 	@scripts/matrix
 
 fuzz: ## look for inputs that break the parsers, FUZZ_SECONDS (60) for each target
-	@scripts/setup build
+	@scripts/setup test
 	@scripts/fuzz $(FUZZ_SECONDS)
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)

@@ -34,6 +34,8 @@ pub mod probe;
 #[cfg(feature = "lab")]
 mod process;
 #[cfg(feature = "lab")]
+mod single;
+#[cfg(feature = "lab")]
 pub mod steady;
 #[cfg(feature = "lab")]
 mod tap;
@@ -49,6 +51,7 @@ pub use crate::{
     netns::Namespace,
     process::Process,
     router::{bird::Bird, frr::Frr, gobgp::GoBgp},
+    single::Single,
     workload::{Nic, Station, Workload},
 };
 pub use crate::{

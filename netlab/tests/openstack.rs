@@ -2,12 +2,10 @@
 #![cfg(feature = "lab")]
 
 use netlab::{
-    Datastore, Etcd,
     Expect::{Reaches, Silent},
-    Host, Lab, Matrix, Nic,
+    Matrix, Nic,
     Proto::{Ping, Tcp},
-    Station, Workload,
-    echo::Servers,
+    Single, Workload,
     probe::{check, rows},
     secs,
 };
@@ -24,31 +22,9 @@ const POLICY: (&str, &str) = (
 
 #[test]
 fn a_machine_and_its_security_group_as_networking_calico_writes_them() {
-    let lab = Lab::new("openstack").unwrap();
-    let outside = lab.namespace("outside").unwrap();
-    outside
-        .ip("link add name mgmt up type bridge\naddr add 172.31.0.1/24 dev mgmt")
-        .unwrap();
-    let etcd = Etcd::start(&lab, &outside, "172.31.0.1".parse().unwrap()).unwrap();
-    let host = Host::new(&lab, "node1", Datastore::Etcd(etcd.endpoint().to_owned())).unwrap();
-    outside.veth("node1", &host.namespace, "mgmt0").unwrap();
-    outside.ip("link set node1 master mgmt").unwrap();
-    host.namespace.address("mgmt0", "172.31.0.11/24").unwrap();
-
-    // The world beyond the host, on its fabric interface.
-    let world = lab.namespace("world").unwrap();
-    world.veth("eth0", &host.namespace, "eth0").unwrap();
-    world.address("eth0", "10.0.1.1/24").unwrap();
-    host.namespace.address("eth0", "10.0.1.2/24").unwrap();
-    host.namespace.ip("route add default via 10.0.1.1").unwrap();
-    world.ip("route add 10.65.0.0/24 via 10.0.1.2").unwrap();
-    let _servers = Servers::start(&world, &[Tcp(443)]).unwrap();
-    let world = Station {
-        name: "world".into(),
-        namespace: world,
-        addresses: vec!["10.0.1.1".parse().unwrap()],
-    };
-
+    let single = Single::with_etcd("openstack", "node1").unwrap();
+    let (lab, host, world) = (&single.lab, &single.host, &single.world);
+    let etcd = single.etcd.as_ref().unwrap();
     let nic = Nic {
         tap: "tapport-1".into(),
         mac: "00:11:22:33:44:55".into(),
@@ -56,25 +32,25 @@ fn a_machine_and_its_security_group_as_networking_calico_writes_them() {
         gateways: vec!["10.65.0.1".parse().unwrap()],
     };
     let machine =
-        Workload::machine(&lab, &host.namespace, "vm-1", &nic, &[Tcp(22), Tcp(80)]).unwrap();
+        Workload::machine(lab, &host.namespace, "vm-1", &nic, &[Tcp(22), Tcp(80)]).unwrap();
 
     for (key, value) in [ENDPOINT, POLICY] {
         etcd.put(key, value).unwrap();
     }
-    host.start(&lab).unwrap();
+    host.start(lab).unwrap();
     host.wait_ready(secs(20)).unwrap();
 
     let mut matrix = Matrix::default();
     for (from, to, proto, expected) in [
-        (&world, &machine.station, Tcp(22), Reaches),
-        (&world, &machine.station, Tcp(80), Silent),
-        (&world, &machine.station, Ping, Silent),
-        (&machine.station, &world, Tcp(443), Reaches),
-        (&machine.station, &world, Ping, Reaches),
+        (world, &machine.station, Tcp(22), Reaches),
+        (world, &machine.station, Tcp(80), Silent),
+        (world, &machine.station, Ping, Silent),
+        (&machine.station, world, Tcp(443), Reaches),
+        (&machine.station, world, Ping, Reaches),
     ] {
         matrix.rows.extend(rows(from, to, proto, expected));
     }
-    check(&mut matrix, &[&world, &machine.station], secs(10)).unwrap();
+    check(&mut matrix, &[world, &machine.station], secs(10)).unwrap();
 
     // Bytes that cleat reads it leaves as they are.
     for (key, value) in [ENDPOINT, POLICY] {
