@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     Expect, House, Matrix, Proto,
     host::Hits,
-    house::{EXAMPLE_MATRIX, example_resources},
+    house::{EXAMPLE_MATRIX, example_dir},
     matrix::Outcome,
     probe,
     router::Router,
@@ -43,21 +43,10 @@ pub fn run(out: &mut impl Write) -> Result<()> {
 
 fn show<W: Write>(told: &mut Told<'_, W>, house: &House) -> Result<()> {
     told.step("The store gets its resources, in Calico's own format")?;
-    for file in example_resources()? {
-        let name = file
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let answer = house
-            .alpha
-            .cleat(&["apply", "-f", &file.to_string_lossy()])?;
-        told.command(
-            "alpha",
-            &format!("cleat apply -f examples/resources/{name}"),
-            &answer,
-        )?;
-    }
+    let answer = house
+        .alpha
+        .cleat(&["apply", "-f", &example_dir().to_string_lossy()])?;
+    told.command("alpha", "cleat apply -f examples/resources", &answer)?;
     house.put_blocks()?;
 
     told.step("cleat starts on both hosts: programs on the interfaces, BGP with both routers")?;

@@ -33,16 +33,14 @@ pub struct Host {
     pub name: String,
     /// Where it lives.
     pub namespace: Arc<Namespace>,
-    datastore: Datastore,
     config: PathBuf,
-    socket: PathBuf,
     binary: PathBuf,
     daemon: Mutex<Option<Arc<Process>>>,
 }
 
 impl Host {
     /// Makes the namespace, lets it forward, and writes the daemon's configuration. Nothing runs yet.
-    pub fn new(lab: &Lab, name: &str, datastore: Datastore) -> Result<Self> {
+    pub fn new(lab: &Lab, name: &str, datastore: &Datastore) -> Result<Self> {
         let namespace = lab.namespace(name)?;
         namespace.forward()?;
         let dir = lab.dir(name)?;
@@ -55,7 +53,7 @@ impl Host {
             lab.dir(&format!("{name}/run"))?.display(),
             lab.dir(&format!("{name}/state"))?.display(),
         );
-        let _ = match &datastore {
+        let _ = match datastore {
             Datastore::Dir(path) => {
                 writeln!(text, "datastore:\n  type: dir\n  path: {}", path.display())
             }
@@ -65,9 +63,8 @@ impl Host {
             ),
         };
         fs::write(&config, text)?;
-        let socket = dir.join("run/api.sock");
         let binary = cleat_binary()?;
-        let (program, path) = (binary.to_string_lossy(), socket.to_string_lossy());
+        let (program, path) = (binary.to_string_lossy(), config.to_string_lossy());
         for (file, words) in [
             ("cleat-status", ["status"].as_slice()),
             ("cleat-drift", &["show", "drift"]),
@@ -76,7 +73,7 @@ impl Host {
             ("cleat-routes", &["bgp", "routes"]),
             ("cleat-flows", &["conntrack", "list"]),
         ] {
-            let mut command = vec![&*program, "--socket", &path];
+            let mut command = vec![&*program, "--config", &path];
             command.extend(words);
             lab.exhibit(&namespace, file, &command);
         }
@@ -94,9 +91,7 @@ impl Host {
         Ok(Self {
             name: name.to_owned(),
             namespace,
-            datastore,
             config,
-            socket,
             binary,
             daemon: Mutex::new(None),
         })
@@ -117,7 +112,7 @@ impl Host {
             "cleat runs on {} already",
             self.name
         );
-        let mut command = Command::new(&self.binary);
+        let mut command = self.program();
         command
             .arg("run")
             .arg("--config")
@@ -184,21 +179,8 @@ impl Host {
 
     /// Runs the command line on this host as its user would and answers its output whatever its status.
     pub fn command(&self, args: &[&str], stdin: &str) -> Result<Output> {
-        let mut command = Command::new(&self.binary);
-        command.arg("--socket").arg(&self.socket).args(args);
-        match &self.datastore {
-            Datastore::Dir(path) => {
-                command
-                    .env("DATASTORE_TYPE", "dir")
-                    .env("CLEAT_DATASTORE_PATH", path);
-                command.arg("--config").arg(&self.config);
-            }
-            Datastore::Etcd(endpoint) => {
-                command
-                    .env("DATASTORE_TYPE", "etcdv3")
-                    .env("ETCD_ENDPOINTS", endpoint);
-            }
-        }
+        let mut command = self.program();
+        command.arg("--config").arg(&self.config).args(args);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -272,6 +254,15 @@ impl Host {
             }
         }
         Ok(Hits(hits))
+    }
+
+    /// The binary, without whatever the environment of this process says to a cleat of its own.
+    fn program(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command
     }
 
     fn daemon(&self) -> MutexGuard<'_, Option<Arc<Process>>> {

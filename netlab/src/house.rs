@@ -74,8 +74,8 @@ impl House {
         let etcd = Etcd::start(&lab, &store, "172.31.0.1".parse()?)?;
 
         let datastore = Datastore::Etcd(etcd.endpoint().to_owned());
-        let alpha = Host::new(&lab, "alpha", datastore.clone())?;
-        let beta = Host::new(&lab, "beta", datastore)?;
+        let alpha = Host::new(&lab, "alpha", &datastore)?;
+        let beta = Host::new(&lab, "beta", &datastore)?;
         for (host, number) in [(&alpha, 11), (&beta, 12)] {
             store.veth(&host.name, &host.namespace, "mgmt0")?;
             store.ip(&format!("link set {} master mgmt", host.name))?;
@@ -206,10 +206,8 @@ impl House {
 
     /// Fills the store: the examples through `cleat apply`, and the address blocks, which are no resources.
     pub fn populate(&self) -> Result<()> {
-        for file in example_resources()? {
-            self.alpha
-                .cleat(&["apply", "-f", &file.to_string_lossy()])?;
-        }
+        self.alpha
+            .cleat(&["apply", "-f", &example_dir().to_string_lossy()])?;
         self.put_blocks()
     }
 
@@ -406,9 +404,14 @@ pub const EXAMPLE_MATRIX: &[(&str, &str, Proto, Expect)] = &[
     ("db", "client", Proto::Tcp(7), Expect::Reaches),
 ];
 
-/// The files in `examples/resources`, sorted: tiers before the policies that name them is not needed, one order is.
+/// `examples/resources`.
+pub fn example_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/resources")
+}
+
+/// The files in `examples/resources`, sorted.
 pub fn example_resources() -> Result<Vec<PathBuf>> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/resources");
+    let dir = example_dir();
     let mut files = Vec::new();
     for entry in std::fs::read_dir(&dir).with_context(|| format!("read {}", dir.display()))? {
         files.push(entry?.path());

@@ -39,7 +39,7 @@ impl Single {
         let host = Host::new(
             &lab,
             node,
-            Datastore::Etcd(format!("http://{etcd_address}:2379")),
+            &Datastore::Etcd(format!("http://{etcd_address}:2379")),
         )?;
         store.veth("mgmt", &host.namespace, "mgmt0")?;
         store.address("mgmt", &format!("{etcd_address}/24"))?;
@@ -51,7 +51,7 @@ impl Single {
     /// Builds it around a directory of YAML files, `resources` in the lab's directory.
     pub fn with_directory(name: &str, node: &str) -> Result<Self> {
         let lab = Lab::new(name)?;
-        let host = Host::new(&lab, node, Datastore::Dir(lab.dir("resources")?))?;
+        let host = Host::new(&lab, node, &Datastore::Dir(lab.dir("resources")?))?;
         Self::around(lab, None, host)
     }
 

@@ -12,7 +12,7 @@ fn every_example_validates() {
     let host = Host::new(
         &lab,
         "reader",
-        Datastore::Dir(lab.dir("resources").unwrap()),
+        &Datastore::Dir(lab.dir("resources").unwrap()),
     )
     .unwrap();
     let files = example_resources().unwrap();
