@@ -4,6 +4,9 @@
 //! touches a kernel, a socket or a clock stands behind that feature. `DESIGN.md` draws the whole path.
 
 pub mod calc;
+pub mod check;
+#[cfg(feature = "host")]
+pub mod cli;
 pub mod config;
 #[cfg(feature = "host")]
 pub mod daemon;

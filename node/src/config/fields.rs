@@ -91,7 +91,8 @@ settings! {
             env ["ETCD_PASSWORD", "FELIX_ETCDPASSWORD"], secret true;
         /// Directory of the YAML files when the type is `dir`.
         path as "path": PathBuf = "/etc/cleat/resources".into(),
-            unit "path", because "beside the configuration";
+            unit "path", because "beside the configuration",
+            env ["CLEAT_DATASTORE_PATH"];
     }
 }
 

@@ -311,6 +311,7 @@ mod tests {
             remote_as: 65_001,
             state: ESTABLISHED.into(),
             since_seconds: 1,
+            graceful_restart: String::new(),
             families: vec![answers::PeerFamily {
                 family: "ipv6".into(),
                 received: 3,

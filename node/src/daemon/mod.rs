@@ -6,10 +6,137 @@
 //! speaker    ─┘                                             └─> speaker: peers, originated prefixes
 //! API socket ──> owner: questions                  admin HTTP: latches and metrics, on a thread of its own
 //! ```
+//!
+//! On SIGTERM everything stays in place: programs, maps, routes; sessions are closed without a word, so that peers keep
+//! our routes while the next process starts. A process that is killed leaves the same behind.
 
 pub mod admin;
+pub mod api;
 pub mod health;
 pub mod http;
+pub mod known;
+mod log;
 pub mod metrics;
 pub mod notify;
+mod owner;
 pub mod pace;
+pub mod sessions;
+pub mod store;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::config::Loaded;
+use health::{Beat, Health, Latch};
+use metrics::Metrics;
+use owner::Owner;
+
+/// Something that the owner must see.
+#[derive(Debug)]
+pub enum Event {
+    /// The store's watch told something.
+    Store(cleat_datastore::Event),
+    /// Somebody asks.
+    Ask(api::Question),
+    /// The process shall end.
+    Stop,
+}
+
+/// Runs the daemon until it is told to stop.
+pub fn run(loaded: &Loaded) -> anyhow::Result<()> {
+    let config = &loaded.config;
+    log::start(&config.log);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        nodename = config.nodename,
+        "starting"
+    );
+    for name in &loaded.ignored {
+        tracing::warn!(
+            name,
+            "environment variable has no meaning here and is ignored"
+        );
+    }
+    let health = Health::default();
+    let (metrics, registry) = Metrics::new();
+    let admin = admin::start(config.admin_address, health.clone(), registry)?;
+    tracing::info!(address = %admin, "admin server listens");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RUNTIME_THREADS)
+        .thread_name("runtime")
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let (events, inbox) = mpsc::channel(INBOX);
+    let (tell, sessions) = sessions::channel();
+    {
+        let _inside = runtime.enter();
+        api::start(&config.run_path, events.clone(), sessions.clone())?;
+        health.set(Latch::Listeners, Ok(()));
+        let store = store::open(&config.datastore).context("open the datastore")?;
+        tokio::spawn(watch(store, events.clone()));
+        tokio::spawn(signals(events.clone())?);
+        tokio::spawn(heartbeat(health.clone()));
+    }
+    let owner = Owner::new(loaded, health, metrics, sessions, tell, events)?;
+    let handle = runtime.handle().clone();
+    let thread = std::thread::Builder::new()
+        .name("owner".into())
+        .spawn(move || owner.run(&handle, inbox))?;
+    let ended = thread.join();
+    notify::stopping();
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Ok(result) => result,
+        Err(_) => {
+            anyhow::bail!("the owner thread panicked; everything it programmed stays in place")
+        }
+    }
+}
+
+async fn watch(store: cleat_datastore::store::AnyStore, events: mpsc::Sender<Event>) {
+    let mut watch = store.watch();
+    loop {
+        let event = watch.next().await;
+        if events.send(Event::Store(event)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn signals(events: mpsc::Sender<Event>) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("stopping on SIGTERM; everything stays in place"),
+            _ = interrupt.recv() => tracing::info!("stopping on SIGINT; everything stays in place"),
+        }
+        let _ = events.send(Event::Stop).await;
+    })
+}
+
+/// Proves that the runtime runs tasks, and tells systemd that all threads do while they do.
+async fn heartbeat(health: Health) {
+    let period = notify::watchdog_interval()
+        .unwrap_or(HEARTBEAT)
+        .min(HEARTBEAT);
+    let mut ticks = tokio::time::interval(period);
+    loop {
+        ticks.tick().await;
+        let now = Instant::now();
+        health.beat(Beat::Runtime, now);
+        if health.silent(now).is_empty() {
+            notify::watchdog();
+        }
+    }
+}
+
+/// Sessions and the watch need little; the owner has a thread of its own.
+const RUNTIME_THREADS: usize = 2;
+/// Events that wait for the owner; a full inbox holds the store's watch back.
+const INBOX: usize = 256;
+const HEARTBEAT: Duration = Duration::from_secs(1);

@@ -27,6 +27,8 @@ pub struct Status {
     pub peers: Count,
     /// Keys that a table of the kernel does not hold as it should.
     pub unsettled: u64,
+    /// Entries written to or removed from the kernel's tables since the daemon started.
+    pub writes: u64,
     /// What a person should mend.
     pub problems: Vec<Problem>,
 }
@@ -193,6 +195,9 @@ pub struct Peer {
     pub state: String,
     /// Seconds in this state.
     pub since_seconds: u64,
+    /// Graceful restart as agreed: `120s`, `restarting`, or empty.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub graceful_restart: String,
     /// By address family.
     pub families: Vec<PeerFamily>,
     /// The last NOTIFICATION or trouble of the transport.
@@ -223,13 +228,16 @@ pub struct Route {
     /// Its next hop; none for one of our own.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next_hop: Option<IpAddr>,
-    /// The peer it was learned from, or `local`.
-    pub from: String,
+    /// The peer it was learned from or told to, or `local`.
+    pub peer: String,
     /// In use: it, perhaps with others, forwards packets.
-    pub best: bool,
+    pub used: bool,
     /// The AS path.
     pub as_path: String,
     /// MED, local preference, communities: whatever else it carries.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub attributes: String,
+    /// Why it was chosen, or not.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub reason: String,
 }

@@ -1,0 +1,292 @@
+//! What is wrong between objects that are each right by themselves.
+//!
+//! `apply` refuses an object for it; found in the store, it is listed by `status`. One function serves both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use cleat_datastore::resource::WorkloadEndpoint;
+use cleat_datastore::{Key, Kind, Problem, Resource};
+
+/// The tier that is there without being stored.
+const DEFAULT_TIER: &str = "default";
+
+/// Every contradiction among the objects. Of two objects that contradict each other, both are named.
+pub fn between(objects: &BTreeMap<Key, Arc<Resource>>) -> Vec<Problem> {
+    let mut found = Found {
+        tiers: [DEFAULT_TIER].into(),
+        ..Found::default()
+    };
+    for (key, resource) in objects {
+        if key.kind() == Some(Kind::Tier) {
+            found.tiers.insert(key.name());
+        }
+        match &**resource {
+            Resource::WorkloadEndpoint(endpoint) => found.endpoint(key, endpoint),
+            Resource::Node(node) => {
+                let bgp = node.spec.bgp.iter();
+                for (field, address) in bgp.flat_map(|bgp| {
+                    [
+                        ("spec.bgp.ipv4Address", &bgp.ipv4_address),
+                        ("spec.bgp.ipv6Address", &bgp.ipv6_address),
+                    ]
+                }) {
+                    if let Some(address) = address {
+                        found
+                            .node_addresses
+                            .entry(address.addr())
+                            .or_default()
+                            .push((key, field.to_owned()));
+                    }
+                }
+            }
+            Resource::IpPool(pool) => found.pools.push((key, pool.spec.cidr.net())),
+            Resource::BgpConfiguration(_)
+            | Resource::BgpPeer(_)
+            | Resource::BlockAffinity(_)
+            | Resource::GlobalNetworkPolicy(_)
+            | Resource::GlobalNetworkSet(_)
+            | Resource::NetworkPolicy(_)
+            | Resource::NetworkSet(_)
+            | Resource::Profile(_)
+            | Resource::Tier(_) => {}
+        }
+    }
+    let mut problems = found.unknown_tiers(objects);
+    problems.extend(duplicates(&found.addresses, "address"));
+    problems.extend(duplicates(&found.node_addresses, "address"));
+    problems.extend(duplicates(&found.interfaces, "interface"));
+    problems.extend(found.overlaps());
+    problems.sort();
+    problems
+}
+
+type Claims<'a, T> = BTreeMap<T, Vec<(&'a Key, String)>>;
+
+#[derive(Default)]
+struct Found<'a> {
+    tiers: BTreeSet<&'a str>,
+    addresses: Claims<'a, IpAddr>,
+    node_addresses: Claims<'a, IpAddr>,
+    interfaces: Claims<'a, String>,
+    pools: Vec<(&'a Key, ipnet::IpNet)>,
+}
+
+impl<'a> Found<'a> {
+    fn endpoint(&mut self, key: &'a Key, endpoint: &WorkloadEndpoint) {
+        for (index, network) in endpoint.spec.ip_networks.iter().enumerate() {
+            self.addresses
+                .entry(network.addr())
+                .or_default()
+                .push((key, format!("spec.ipNetworks[{index}]")));
+        }
+        let interface = format!(
+            "{} of node {}",
+            endpoint.spec.interface_name, endpoint.spec.node
+        );
+        self.interfaces
+            .entry(interface)
+            .or_default()
+            .push((key, "spec.interfaceName".to_owned()));
+    }
+
+    fn unknown_tiers(&self, objects: &BTreeMap<Key, Arc<Resource>>) -> Vec<Problem> {
+        let tier = |resource: &Resource| match resource {
+            Resource::GlobalNetworkPolicy(policy) => policy.spec.tier.clone(),
+            Resource::NetworkPolicy(policy) => policy.spec.tier.clone(),
+            Resource::BgpConfiguration(_)
+            | Resource::BgpPeer(_)
+            | Resource::BlockAffinity(_)
+            | Resource::GlobalNetworkSet(_)
+            | Resource::IpPool(_)
+            | Resource::NetworkSet(_)
+            | Resource::Node(_)
+            | Resource::Profile(_)
+            | Resource::Tier(_)
+            | Resource::WorkloadEndpoint(_) => None,
+        };
+        objects
+            .iter()
+            .filter_map(|(key, resource)| Some((key, tier(resource)?)))
+            .filter(|(_, tier)| !self.tiers.contains(tier.as_str()))
+            .map(|(key, tier)| {
+                Problem::new(
+                    key,
+                    "spec.tier",
+                    format!("there is no tier {tier:?}; apply the Tier first, or with it"),
+                )
+            })
+            .collect()
+    }
+
+    /// Pools in the order of their first address: one that overlaps another overlaps one that started before it and has
+    /// not ended.
+    fn overlaps(mut self) -> Vec<Problem> {
+        self.pools
+            .sort_by_key(|(_, net)| (net.network(), net.prefix_len()));
+        let mut problems = Vec::new();
+        let mut open: Vec<(&Key, ipnet::IpNet)> = Vec::new();
+        for (key, net) in self.pools {
+            open.retain(|(_, outer)| outer.contains(&net));
+            for (other, outer) in &open {
+                problems.push(Problem::new(
+                    key,
+                    "spec.cidr",
+                    format!("{net} overlaps {outer} of {other}"),
+                ));
+                problems.push(Problem::new(
+                    other,
+                    "spec.cidr",
+                    format!("{outer} overlaps {net} of {key}"),
+                ));
+            }
+            open.push((key, net));
+        }
+        problems
+    }
+}
+
+fn duplicates<T: std::fmt::Display>(claims: &Claims<'_, T>, what: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (value, owners) in claims.iter().filter(|(_, owners)| owners.len() > 1) {
+        for (index, (key, field)) in owners.iter().enumerate() {
+            // One other is enough to mend it; a thousand would fill the screen.
+            let other = &owners[usize::from(index == 0)].0;
+            problems.push(Problem::new(
+                key,
+                field.clone(),
+                format!("{what} {value} is also that of {other}"),
+            ));
+        }
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use cleat_datastore::resource::from_manifest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn objects(manifests: &[Value]) -> BTreeMap<Key, Arc<Resource>> {
+        let decoded = manifests
+            .iter()
+            .map(|manifest| from_manifest(manifest.clone()).unwrap());
+        decoded
+            .map(|(key, resource)| (key, Arc::new(resource)))
+            .collect()
+    }
+
+    fn manifest(kind: &str, name: &str, spec: Value) -> Value {
+        json!({"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec})
+    }
+
+    fn endpoint(name: &str, node: &str, interface: &str, address: &str) -> Value {
+        manifest(
+            "WorkloadEndpoint",
+            &format!("{node}-cni-{name}-eth0"),
+            json!({"orchestrator": "cni", "node": node, "containerID": name, "endpoint": "eth0",
+                   "interfaceName": interface, "ipNetworks": [address]}),
+        )
+    }
+
+    #[test]
+    fn contradictions_name_both_objects_and_the_field() {
+        let pool = |name, cidr| manifest("IPPool", name, json!({"cidr": cidr}));
+        let cases: &[(&str, Vec<Value>, &[&str])] = &[
+            ("nothing", vec![], &[]),
+            (
+                "unknown tier",
+                vec![manifest(
+                    "GlobalNetworkPolicy",
+                    "web",
+                    json!({"tier": "front"}),
+                )],
+                &[
+                    "GlobalNetworkPolicy(web): spec.tier: there is no tier \"front\"; apply the Tier first, or with it",
+                ],
+            ),
+            (
+                "known tier",
+                vec![
+                    manifest("Tier", "front", json!({"order": 1})),
+                    manifest("GlobalNetworkPolicy", "front.web", json!({"tier": "front"})),
+                    manifest("GlobalNetworkPolicy", "a", json!({"tier": "default"})),
+                ],
+                &[],
+            ),
+            (
+                "duplicate IPv4 address",
+                vec![
+                    endpoint("a", "h1", "cali1", "10.0.0.1/32"),
+                    endpoint("b", "h2", "cali1", "10.0.0.1"),
+                ],
+                &[
+                    "WorkloadEndpoint(default/h1-cni-a-eth0): spec.ipNetworks[0]: address 10.0.0.1 is also that of \
+                     WorkloadEndpoint(default/h2-cni-b-eth0)",
+                    "WorkloadEndpoint(default/h2-cni-b-eth0): spec.ipNetworks[0]: address 10.0.0.1 is also that of \
+                     WorkloadEndpoint(default/h1-cni-a-eth0)",
+                ],
+            ),
+            (
+                "duplicate IPv6 address and interface",
+                vec![
+                    endpoint("a", "h1", "cali1", "fd00::1"),
+                    endpoint("b", "h1", "cali1", "fd00::1/128"),
+                ],
+                &[
+                    "WorkloadEndpoint(default/h1-cni-a-eth0): spec.interfaceName: interface cali1 of node h1 is also that of \
+                     WorkloadEndpoint(default/h1-cni-b-eth0)",
+                    "WorkloadEndpoint(default/h1-cni-a-eth0): spec.ipNetworks[0]: address fd00::1 is also that of \
+                     WorkloadEndpoint(default/h1-cni-b-eth0)",
+                    "WorkloadEndpoint(default/h1-cni-b-eth0): spec.interfaceName: interface cali1 of node h1 is also that of \
+                     WorkloadEndpoint(default/h1-cni-a-eth0)",
+                    "WorkloadEndpoint(default/h1-cni-b-eth0): spec.ipNetworks[0]: address fd00::1 is also that of \
+                     WorkloadEndpoint(default/h1-cni-a-eth0)",
+                ],
+            ),
+            (
+                "pools side by side",
+                vec![
+                    pool("a", "10.0.0.0/16"),
+                    pool("b", "10.1.0.0/16"),
+                    pool("c", "fd00::/64"),
+                    pool("d", "fd00:0:0:1::/64"),
+                ],
+                &[],
+            ),
+            (
+                "overlapping pools",
+                vec![
+                    pool("a", "10.0.0.0/8"),
+                    pool("b", "10.1.0.0/16"),
+                    pool("c", "11.0.0.0/16"),
+                ],
+                &[
+                    "IPPool(a): spec.cidr: 10.0.0.0/8 overlaps 10.1.0.0/16 of IPPool(b)",
+                    "IPPool(b): spec.cidr: 10.1.0.0/16 overlaps 10.0.0.0/8 of IPPool(a)",
+                ],
+            ),
+            (
+                "nodes with one address",
+                vec![
+                    manifest("Node", "h1", json!({"bgp": {"ipv6Address": "fd00::1/64"}})),
+                    manifest("Node", "h2", json!({"bgp": {"ipv6Address": "fd00::1/64"}})),
+                ],
+                &[
+                    "Node(h1): spec.bgp.ipv6Address: address fd00::1 is also that of Node(h2)",
+                    "Node(h2): spec.bgp.ipv6Address: address fd00::1 is also that of Node(h1)",
+                ],
+            ),
+        ];
+        for (case, manifests, expected) in cases {
+            let problems: Vec<String> = between(&objects(manifests))
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(problems, *expected, "{case}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The command line: one binary whose subcommands run the daemon, ask it over its socket, or work on the store.
+//!
+//! The grammar is kubectl's, because calicoctl's users have it in their fingers. What is asked for goes to standard output,
+//! notes for people to standard error, and the exit code is one of [`Code`].
+
+mod args;
+mod ask;
+mod columns;
+mod documents;
+mod settings;
+mod store;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+pub use args::Args;
+use args::{
+    BgpCommand, Command, ConfigCommand, ConntrackCommand, EndpointCommand, PolicyCommand,
+    ShowCommand,
+};
+
+use cleat_datastore::store::StoreError;
+
+use crate::output::{Format, Table, structured};
+
+/// What an exit code tells a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The answer is no, or the operation failed.
+    Failed = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// The daemon does not answer on its socket.
+    NoDaemon = 3,
+    /// The store does not answer.
+    NoStore = 4,
+    /// Somebody else changed the object meanwhile, or it is there already.
+    Conflict = 5,
+    /// Refused for safety.
+    Refused = 6,
+}
+
+/// An error with its exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub code: Code,
+    /// What to print; ends with what to do next where there is something.
+    pub message: String,
+}
+
+impl Failure {
+    fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        match error.downcast_ref::<StoreError>() {
+            Some(refused) => store::failure(refused),
+            None => Self::new(Code::Failed, format!("{error:#}")),
+        }
+    }
+}
+
+/// Reads the process's arguments and does what they say.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => error.exit(),
+    };
+    match dispatch(&args) {
+        Ok(output) => {
+            emit(&output);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "error: {}", failure.message.trim_end());
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+fn dispatch(args: &Args) -> Result<String, Failure> {
+    match &args.command {
+        Command::Run => {
+            let loaded = settings::load(args)?;
+            crate::daemon::run(&loaded)?;
+            Ok(String::new())
+        }
+        Command::Apply(files) => store::apply(args, files),
+        Command::Delete(delete) => store::delete(args, delete),
+        Command::Get(get) => store::get(args, get),
+        Command::Validate(files) => store::validate(args, files),
+        Command::Status => ask::status(args),
+        Command::Bgp {
+            command: BgpCommand::Peers,
+        } => ask::peers(args),
+        Command::Bgp {
+            command: BgpCommand::Routes(routes),
+        } => ask::routes(args, routes),
+        Command::Endpoint {
+            command: EndpointCommand::List,
+        } => ask::endpoints(args),
+        Command::Endpoint {
+            command: EndpointCommand::Show { endpoint },
+        } => ask::endpoint(args, endpoint),
+        Command::Policy {
+            command: PolicyCommand::Show { endpoint },
+        } => ask::policy(args, endpoint),
+        Command::Conntrack {
+            command: ConntrackCommand::List { limit, address },
+        } => ask::flows(args, *limit, *address),
+        Command::Show {
+            command: ShowCommand::Drift,
+        } => ask::drift(args),
+        Command::Config {
+            command: ConfigCommand::Show,
+        } => settings::show(args),
+        Command::Config {
+            command: ConfigCommand::Reference,
+        } => Ok(crate::config::reference()),
+        Command::Version => Ok(version(args)),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "cleat", &mut script);
+            Ok(String::from_utf8_lossy(&script).into_owned())
+        }
+    }
+}
+
+fn version(args: &Args) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let revision = option_env!("CLEAT_REVISION").unwrap_or("unknown");
+    match args.format() {
+        Format::Table | Format::Wide | Format::Name => {
+            format!("cleat {version} (revision {revision})\n")
+        }
+        format @ (Format::Json | Format::Yaml) => structured(
+            format,
+            &serde_json::json!({"version": version, "revision": revision}),
+        ),
+    }
+}
+
+/// Prints the struct for a program, or the table made of it for a person.
+fn print<T: serde::Serialize>(args: &Args, value: &T, table: impl FnOnce(&T) -> Table) -> String {
+    match args.format() {
+        Format::Table | Format::Wide | Format::Name => {
+            let table = table(value);
+            if table.is_empty() {
+                note("nothing found");
+            }
+            table.render(!args.no_headers)
+        }
+        format @ (Format::Json | Format::Yaml) => structured(format, value),
+    }
+}
+
+/// Writes to standard output. A reader that has seen enough closes the pipe; that is no error of ours.
+fn emit(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Tells a person something that is not the answer.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_worth_reading() {
+        fn check(path: &str, command: &clap::Command) {
+            for sub in command
+                .get_subcommands()
+                .filter(|sub| sub.get_name() != "help")
+            {
+                let path = format!("{path} {}", sub.get_name());
+                assert!(sub.get_about().is_some(), "{path} has no description");
+                if !sub.has_subcommands() {
+                    let after = sub
+                        .get_after_help()
+                        .map(ToString::to_string)
+                        .unwrap_or_default();
+                    assert!(
+                        after.contains("Examples:") || after.contains("Example:"),
+                        "{path} has no example"
+                    );
+                }
+                check(&path, sub);
+            }
+        }
+        check("cleat", &Args::command());
+    }
+}

@@ -1,0 +1,127 @@
+//! From the calculation's BGP settings to the speaker's configuration.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cleat_bgp::config::{GracefulRestart, PeerConfig};
+use cleat_bgp::{Config, Family, Origin, PeerAddress};
+use ipnet::IpNet;
+
+use crate::calc::{Bgp, Originated, PeerWish};
+
+/// The speaker's whole configuration. `restarting` tells peers that the forwarding state of the last run is in place.
+pub fn config(nodename: &str, bgp: &Bgp, restarting: bool, deferral: Duration) -> Config {
+    let router_id = bgp.router_id.unwrap_or_else(|| made_up_id(nodename));
+    let mut config = Config::new(router_id, bgp.local_as);
+    config.listen = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+        .map(|address| SocketAddr::new(address, bgp.listen_port))
+        .to_vec();
+    config.restarting = restarting;
+    config.deferral = deferral;
+    config.peers =
+        bgp.peers.iter().map(|((address, port), wish)| ((*address).into(), peer(bgp, *address, *port, wish))).collect();
+    config
+}
+
+/// The resource that each peer comes from.
+pub fn names(bgp: &Bgp) -> Arc<BTreeMap<PeerAddress, String>> {
+    let names = bgp.peers.iter().map(|((address, _), wish)| ((*address).into(), wish.resource.to_string()));
+    Arc::new(names.collect())
+}
+
+/// What is told of each originated prefix.
+pub fn originated(prefixes: &BTreeMap<IpNet, Originated>) -> BTreeMap<IpNet, Origin> {
+    prefixes.keys().map(|prefix| (*prefix, Origin::default())).collect()
+}
+
+fn peer(bgp: &Bgp, address: IpAddr, port: u16, wish: &PeerWish) -> PeerConfig {
+    let mut peer = PeerConfig::new(wish.remote_as);
+    peer.local_as = wish.local_as;
+    peer.port = port;
+    peer.local_address = wish.source;
+    // The session's own family takes the session's address; the other one needs the node's.
+    peer.next_hops = bgp
+        .addresses
+        .iter()
+        .filter(|own| own.is_ipv4() != address.is_ipv4())
+        .map(|own| (Family::of_address(own), own))
+        .collect();
+    peer.keepalive = wish.keepalive;
+    peer.passive = wish.passive;
+    // RFC 5082 §3: who wants to be believed sends with the highest TTL.
+    peer.ttl = wish.ttl_security.map(|_| u8::MAX);
+    if let Some(restart_time) = wish.restart_time {
+        let defaults = GracefulRestart::default();
+        peer.graceful_restart = Some(GracefulRestart { restart_time, ..defaults });
+    }
+    peer.allow_own_as = wish.allow_own_as;
+    peer
+}
+
+/// An identifier for a node without an IPv4 address: any number but 0 that no other node has (RFC 6286 §2.1), the same
+/// after a restart.
+fn made_up_id(nodename: &str) -> Ipv4Addr {
+    // FNV-1a: spreads names over 32 bits, and is the same in every release.
+    let hash = nodename.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    Ipv4Addr::from(hash.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use cleat_datastore::{Kind, Update};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::calc::Graph;
+
+    fn graph(manifests: &[Value]) -> Graph {
+        let mut graph = Graph::new("h1");
+        for manifest in manifests {
+            let (key, resource) = cleat_datastore::resource::from_manifest(manifest.clone()).unwrap();
+            graph.update(&Update { key, value: Some(Arc::new(resource)), revision: 1, problem: None });
+        }
+        graph.flush();
+        graph
+    }
+
+    fn manifest(kind: Kind, name: &str, spec: Value) -> Value {
+        json!({"apiVersion": "projectcalico.org/v3", "kind": kind.name(), "metadata": {"name": name}, "spec": spec})
+    }
+
+    #[test]
+    fn a_peer_of_one_family_is_told_the_next_hop_of_the_other() {
+        let graph = graph(&[
+            manifest(Kind::BgpConfiguration, "default", json!({"nodeToNodeMeshEnabled": false, "asNumber": 64600})),
+            manifest(
+                Kind::Node,
+                "h1",
+                json!({"bgp": {"ipv4Address": "192.0.2.11/24", "ipv6Address": "2001:db8::11/64"}}),
+            ),
+            manifest(Kind::BgpPeer, "tor4", json!({"peerIP": "192.0.2.1", "asNumber": 65001})),
+            manifest(Kind::BgpPeer, "tor6", json!({"peerIP": "2001:db8::1", "asNumber": 65001})),
+        ]);
+        let bgp = &graph.plan().bgp;
+        let config = config("h1", bgp, true, Duration::from_secs(7));
+        assert_eq!((config.router_id, config.local_as), (Ipv4Addr::new(192, 0, 2, 11), 64_600));
+        assert!(config.restarting && config.deferral == Duration::from_secs(7));
+        for (peer, family, next_hop) in
+            [("192.0.2.1", Family::Ipv6Unicast, "2001:db8::11"), ("2001:db8::1", Family::Ipv4Unicast, "192.0.2.11")]
+        {
+            let address: IpAddr = peer.parse().unwrap();
+            let peer = &config.peers[&address.into()];
+            assert_eq!(peer.next_hops, [(family, next_hop.parse().unwrap())].into());
+            assert_eq!(peer.remote_as, 65_001);
+        }
+        assert_eq!(names(bgp).values().collect::<Vec<_>>(), ["BGPPeer(tor4)", "BGPPeer(tor6)"]);
+    }
+
+    #[test]
+    fn a_node_without_ipv4_has_an_identifier_all_the_same() {
+        let id = made_up_id("h1");
+        assert_eq!(id, made_up_id("h1"));
+        assert_ne!(id, made_up_id("h2"));
+        assert_ne!(made_up_id(""), Ipv4Addr::UNSPECIFIED);
+    }
+}
