@@ -12,3 +12,4 @@ pub mod config;
 pub mod daemon;
 pub mod output;
 pub mod reconcile;
+pub mod render;

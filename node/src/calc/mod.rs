@@ -23,7 +23,7 @@ mod rules;
 mod scope;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use atoms::{Atom, AtomId, AtomSet, Expr};
 pub use bgp::{Bgp, PeerWish};

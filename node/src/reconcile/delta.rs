@@ -92,7 +92,7 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Delta<K, V> {
         Ok(())
     }
 
-    /// Writes what is wanted and not there.
+    /// Writes what is wanted and not there, in key order.
     pub fn apply_puts<T: Table<K, V>>(&mut self, table: &mut T) -> Applied<K> {
         let keys: Vec<K> = self
             .dirty
@@ -111,7 +111,7 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Delta<K, V> {
         self.note(keys, failures)
     }
 
-    /// Removes what is there and not wanted. Does nothing before the first [`resync`](Self::resync).
+    /// Removes what is there and not wanted, in reverse key order. Does nothing before the first [`resync`](Self::resync).
     pub fn apply_deletes<T: Table<K, V>>(&mut self, table: &mut T) -> Applied<K> {
         if !self.synced {
             return Applied {
@@ -122,6 +122,7 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Delta<K, V> {
         let keys: Vec<K> = self
             .dirty
             .iter()
+            .rev()
             .filter(|key| self.sides[*key].wanted.is_none())
             .cloned()
             .collect();

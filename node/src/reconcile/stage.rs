@@ -148,7 +148,7 @@ impl StageReport {
 }
 
 impl Outcome {
-    fn take(&mut self, report: StageReport) -> bool {
+    pub(crate) fn take(&mut self, report: StageReport) -> bool {
         self.done += report.done;
         let clean = report.failed.is_empty();
         if !clean {
