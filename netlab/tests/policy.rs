@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use netlab::{
     Expect::{Reaches, Silent},
-    House, Outcome,
+    House, Matrix, Outcome,
     Proto::{Ping, Tcp, Udp},
-    eventually,
+    Workload, eventually,
     house::EXAMPLE_MATRIX,
-    probe::{TIMEOUT, probe},
+    probe::{TIMEOUT, check, probe, rows},
     secs,
 };
 use serde_json::{Value, json};
@@ -196,7 +196,46 @@ fn an_endpoint_that_is_removed_reaches_nobody() {
 }
 
 #[test]
-fn the_router_s_own_pings_reach_a_workload_only_when_policy_lets_them() {
+fn an_endpoint_waits_for_its_interface_and_follows_it() {
+    let house = House::running("policy-late").unwrap();
+    let key = "/calico/resources/v3/projectcalico.org/workloadendpoints/shop/beta-k8s-late-eth0";
+    let endpoint = json!({
+        "kind": "WorkloadEndpoint",
+        "apiVersion": "projectcalico.org/v3",
+        "metadata": {"name": "beta-k8s-late-eth0", "namespace": "shop", "labels": {
+            "app": "web", "projectcalico.org/namespace": "shop", "projectcalico.org/orchestrator": "k8s"}},
+        "spec": {"orchestrator": "k8s", "node": "beta", "pod": "late", "endpoint": "eth0", "containerID": "c0ffee06",
+            "interfaceName": "cali0late", "ipNetworks": ["10.65.2.9/32", "fd65:0:0:2::9/128"], "profiles": ["shop"]},
+    });
+    house.etcd.put(key, &endpoint.to_string()).unwrap();
+    let host = &house.beta.namespace;
+    let addresses = [
+        "10.65.2.9".parse().unwrap(),
+        "fd65:0:0:2::9".parse().unwrap(),
+    ];
+    // The second time another interface has the name.
+    for name in ["late", "again"] {
+        let late = Workload::container(
+            &house.lab,
+            host,
+            name,
+            "cali0late",
+            &addresses,
+            &[Tcp(80), Tcp(81)],
+        )
+        .unwrap();
+        let client = house.station("client").unwrap();
+        let mut matrix = Matrix {
+            rows: rows(client, &late, Tcp(80), Reaches),
+        };
+        matrix.rows.extend(rows(client, &late, Tcp(81), Silent));
+        check(&mut matrix, &house.stations(), secs(10)).unwrap();
+        host.ip("link del cali0late").unwrap();
+    }
+}
+
+#[test]
+fn pings_are_judged_like_everything_else() {
     let house = House::running("policy-ping").unwrap();
     house
         .expect(
