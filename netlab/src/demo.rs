@@ -16,7 +16,7 @@ use crate::{
     matrix::Outcome,
     probe,
     router::Router,
-    steady::{Report, Steady},
+    steady::finish,
     wait::{eventually, secs},
 };
 
@@ -224,18 +224,6 @@ fn kill_tor<W: Write>(told: &mut Told<'_, W>, house: &House) -> Result<()> {
     told.text(&format!(
         "the streams meanwhile: {report}\nthe whole matrix is right through tor2 alone"
     ))
-}
-
-/// Stops streams and adds up what they lost.
-pub fn finish(streams: Vec<Steady>) -> Result<Report> {
-    let mut sum = Report::default();
-    for stream in streams {
-        let report = stream.stop()?;
-        sum.sent += report.sent;
-        sum.answered += report.answered;
-        sum.longest_gap = sum.longest_gap.max(report.longest_gap);
-    }
-    Ok(sum)
 }
 
 /// Where the story is written.

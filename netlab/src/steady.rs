@@ -106,6 +106,18 @@ impl Steady {
     }
 }
 
+/// Stops streams and adds up what they lost.
+pub fn finish(streams: Vec<Steady>) -> Result<Report> {
+    let mut sum = Report::default();
+    for stream in streams {
+        let report = stream.stop()?;
+        sum.sent += report.sent;
+        sum.answered += report.answered;
+        sum.longest_gap = sum.longest_gap.max(report.longest_gap);
+    }
+    Ok(sum)
+}
+
 fn datagrams(
     socket: &UdpSocket,
     interval: Duration,

@@ -1,7 +1,9 @@
 //! What the command line and the admin server tell of a running daemon.
 #![cfg(feature = "lab")]
 
-use netlab::{Expect::Reaches, House, Proto::Tcp, eventually, house::EXAMPLE_MATRIX, secs};
+use netlab::{
+    Expect::Reaches, House, Proto::Tcp, eventually, house::EXAMPLE_MATRIX, secs, steady::finish,
+};
 use serde_json::Value;
 
 #[test]
@@ -68,7 +70,7 @@ fn the_commands_tell_what_is_so() {
     assert!(flows.iter().any(|flow| standing(&flow)), "{flows:#?}");
     let drift: Vec<Value> = house.alpha.json(&["show", "drift"]).unwrap();
     assert!(drift.is_empty(), "{drift:#?}");
-    drop(netlab::demo::finish(streams).unwrap());
+    assert_eq!(finish(streams).unwrap().lost(), 0);
 
     for path in ["/live", "/ready"] {
         assert_eq!(house.alpha.http(path).unwrap().0, 200, "{path}");

@@ -1,7 +1,7 @@
 //! Routers and daemons that die.
 #![cfg(feature = "lab")]
 
-use netlab::{House, demo::finish, eventually, house::EXAMPLE_MATRIX, secs};
+use netlab::{House, eventually, house::EXAMPLE_MATRIX, secs, steady::finish};
 
 #[test]
 fn traffic_goes_on_when_a_tor_loses_its_power() {
