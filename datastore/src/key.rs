@@ -306,3 +306,148 @@ impl fmt::Display for Key {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn paths_and_keys_are_two_spellings_of_one_thing() {
+        for (path, shown) in [
+            (
+                "/calico/resources/v3/projectcalico.org/nodes/n1",
+                "Node(n1)",
+            ),
+            (
+                "/calico/resources/v3/projectcalico.org/workloadendpoints/openstack/node1-openstack-vm--1-port--1",
+                "WorkloadEndpoint(openstack/node1-openstack-vm--1-port--1)",
+            ),
+            (
+                "/calico/resources/v3/projectcalico.org/networkpolicies/openstack/ossg.default.3ab1",
+                "NetworkPolicy(openstack/ossg.default.3ab1)",
+            ),
+            (
+                "/calico/ipam/v2/host/node1/ipv4/block/192.168.9.64-26",
+                "BlockAffinity(node1/192.168.9.64/26)",
+            ),
+            (
+                "/calico/ipam/v2/host/node-1/ipv6/block/fd00:1::-122",
+                "BlockAffinity(node-1/fd00:1::/122)",
+            ),
+        ] {
+            let key = Key::parse(path).unwrap();
+            assert_eq!(key.to_string(), shown);
+            assert_eq!(key.path(), path);
+        }
+        for kind in Kind::ALL {
+            let key = if kind.namespaced() {
+                Key::namespaced(kind, "ns", "x")
+            } else {
+                Key::global(kind, "x")
+            };
+            assert_eq!(Key::parse(&key.path()), Some(key));
+        }
+    }
+
+    #[test]
+    fn other_paths_are_no_keys() {
+        for path in [
+            "",
+            "/",
+            "/calico/resources/v3/projectcalico.org/",
+            "/calico/resources/v3/projectcalico.org/nodes",
+            "/calico/resources/v3/projectcalico.org/nodes/",
+            "/calico/resources/v3/projectcalico.org/nodes/a/b",
+            "/calico/resources/v3/projectcalico.org/networkpolicies/ns",
+            "/calico/resources/v3/projectcalico.org/networkpolicies/ns/",
+            "/calico/resources/v3/projectcalico.org/networkpolicies//x",
+            "/calico/resources/v3/projectcalico.org/networkpolicies/ns/x/y",
+            "/calico/resources/v3/projectcalico.org/felixconfigurations/default",
+            "calico/ipam/v2/host/0/ipv0/block/0",
+            "/calico/ipam/v2/host/h",
+            "/calico/ipam/v2/host/h/ipv6/block/10.0.0.0-26",
+            "/calico/ipam/v2/host/h/ipv4/block/10.0.0.0-33",
+            "/calico/ipam/v2/host/h/ipv4/block/10.0.0.1-26",
+            "/calico/ipam/v2/host/h/ipv4/block/010.0.0.0-26",
+            "/calico/ipam/v2/host/h/ipv6/block/fd00:0::-122",
+            "/calico/ipam/v2/host/h/ipv4/block/10.0.0.0-26/x",
+            "/calico/ipam/v2/host//ipv4/block/10.0.0.0-26",
+        ] {
+            assert_eq!(Key::parse(path), None, "{path}");
+        }
+    }
+
+    /// Of the lists there, `paths` and `legacyPaths` name keys of a process's memory that no store holds
+    /// (`/calico/v1/...`), but for one; `values` are tested where values are decoded.
+    #[test]
+    fn paths_of_calico_give_its_keys_or_none() {
+        let text = include_str!("../tests/vectors/keys.json");
+        let vectors: Value = serde_json::from_str(text).unwrap();
+        for case in vectors["paths"].as_array().unwrap() {
+            let path = case["path"].as_str().unwrap();
+            assert_eq!(Key::parse(path), None, "{path}");
+        }
+        for path in vectors["noCrash"].as_array().unwrap() {
+            let path = path.as_str().unwrap();
+            if let Some(key) = Key::parse(path) {
+                assert_eq!(key.path(), path);
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_are_known_by_name_plural_and_alias() {
+        for (word, kind) in [
+            ("wep", Kind::WorkloadEndpoint),
+            ("WorkloadEndpoints", Kind::WorkloadEndpoint),
+            ("gnp", Kind::GlobalNetworkPolicy),
+            ("np", Kind::NetworkPolicy),
+            ("policy", Kind::NetworkPolicy),
+            ("ipp", Kind::IpPool),
+            ("pool", Kind::IpPool),
+            ("bgpp", Kind::BgpPeer),
+            ("bgpconfig", Kind::BgpConfiguration),
+            ("gnetset", Kind::GlobalNetworkSet),
+            ("netset", Kind::NetworkSet),
+            ("no", Kind::Node),
+            ("tier", Kind::Tier),
+            ("pro", Kind::Profile),
+        ] {
+            assert_eq!(Kind::from_word(word), Some(kind), "{word}");
+        }
+        assert_eq!(Kind::from_word("pod"), None);
+        let mut words: Vec<&str> = Kind::ALL
+            .into_iter()
+            .flat_map(|kind| kind.aliases().iter().copied().chain([kind.plural()]))
+            .collect();
+        let all = words.len();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), all, "a word means one kind");
+    }
+
+    proptest! {
+        #[test]
+        fn a_parsed_path_is_written_back_as_it_was(
+            path in "/calico/(resources/v3/projectcalico.org/(nodes|tiers|networksets)|ipam/v2/host)/[-a-z0-9./:]{0,20}(/ipv[46]/block/[0-9a-f.:-]{1,12})?"
+        ) {
+            if let Some(key) = Key::parse(&path) {
+                prop_assert_eq!(key.path(), path);
+            }
+        }
+
+        #[test]
+        fn an_affinity_has_one_path(host in "[a-z0-9.-]{1,10}", bits: u128, v6: bool, len in 0..=128u8) {
+            let block = if v6 {
+                IpNet::new(std::net::Ipv6Addr::from(bits).into(), len)
+            } else {
+                IpNet::new(std::net::Ipv4Addr::from(bits as u32).into(), len.min(32))
+            };
+            let key = Key::BlockAffinity { host, block: block.unwrap().trunc() };
+            prop_assert_eq!(Key::parse(&key.path()), Some(key));
+        }
+    }
+}

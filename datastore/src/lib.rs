@@ -9,6 +9,9 @@
 //! store in memory are plain code.
 #![forbid(unsafe_code)]
 
+pub mod cross;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod key;
 pub mod label_index;
 pub mod manifest;
@@ -17,6 +20,7 @@ pub mod resource;
 pub mod selector;
 pub mod store;
 pub mod value;
+pub mod wep_name;
 pub mod yaml;
 
 pub use ipnet;

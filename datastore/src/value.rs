@@ -696,3 +696,175 @@ pub(crate) fn write_order<S: Serializer>(
         Some(order) => serializer.serialize_f64(*order),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn numbers_and_texts_are_read_as_in_calico() {
+        for case in vectors("parse") {
+            let input = case["input"].as_str().unwrap();
+            let read = match case["type"].as_str().unwrap() {
+                "asNumber" => read::<AsNumber>(input, |number| number.0.into()),
+                "dscp" => read::<Dscp>(input, |dscp| serde_json::to_value(dscp).unwrap()),
+                "port" => read::<Port>(input, port_value),
+                "protocol" => {
+                    read::<Protocol>(input, |protocol| serde_json::to_value(protocol).unwrap())
+                }
+                other => panic!("{other}"),
+            };
+            assert_eq!(read.as_ref(), case.get("value"), "{case}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_texts_are_written_as_in_calico() {
+        for case in vectors("toJSON") {
+            assert_eq!(of_case(&case).1, case["output"].as_str().unwrap(), "{case}");
+        }
+        for case in vectors("toString") {
+            assert_eq!(of_case(&case).0, case["output"].as_str().unwrap(), "{case}");
+        }
+    }
+
+    #[test]
+    fn names_of_protocols_ports_and_marks_are_those_of_calico() {
+        for case in vectors("supportsPorts") {
+            let protocol: Protocol = serde_json::from_value(case["protocol"].clone()).unwrap();
+            assert_eq!(
+                protocol.supports_ports(),
+                case["supportsPorts"] == true,
+                "{case}"
+            );
+        }
+        for case in vectors("protocolFromString") {
+            let protocol = Protocol::from_name(case["input"].as_str().unwrap());
+            assert_eq!(protocol.to_string(), case["value"].as_str().unwrap());
+        }
+        for case in vectors("namedPort") {
+            let port = Port::named(case["input"].as_str().unwrap());
+            assert_eq!(
+                port.ok().map(port_value).as_ref(),
+                case.get("value"),
+                "{case}"
+            );
+        }
+        for case in vectors("dscpFromString") {
+            let dscp: Dscp = case["input"].as_str().unwrap().parse().unwrap();
+            assert_eq!(dscp.to_string(), case["value"].as_str().unwrap());
+        }
+        for case in vectors("dscpValid") {
+            let dscp: Dscp = serde_json::from_value(case["input"].clone()).unwrap();
+            assert_eq!(dscp.value().is_some(), case["valid"] == true, "{case}");
+        }
+        // Left out: `protocolFromStringV1`, a form that is stored nowhere.
+    }
+
+    #[test]
+    fn other_values_are_read_and_written() {
+        for (text, written) in [
+            ("10.0.0.1", "10.0.0.1"),
+            ("10.0.0.1/24", "10.0.0.1/24"),
+            ("fd00::1", "fd00::1"),
+            ("fd00:0:0::/64", "fd00::/64"),
+        ] {
+            assert_eq!(text.parse::<Cidr>().unwrap().to_string(), written);
+        }
+        let cidr: Cidr = "10.0.0.1/24".parse().unwrap();
+        assert_eq!(cidr.net().to_string(), "10.0.0.0/24");
+        assert_eq!(cidr.addr().to_string(), "10.0.0.1");
+        for text in [
+            "",
+            "10.0.0",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "fd00::/129",
+            "fe80::1%eth0",
+            "01.2.3.4",
+        ] {
+            assert!(text.parse::<Cidr>().is_err(), "{text}");
+        }
+        for (text, seconds) in [
+            ("120s", 120.0),
+            ("3m20s", 200.0),
+            ("1.5h", 5400.0),
+            ("0", 0.0),
+            ("100ms", 0.1),
+        ] {
+            let value = text.parse::<GoDuration>().unwrap().value();
+            assert!((value.as_secs_f64() - seconds).abs() < 1e-9, "{text}");
+        }
+        for text in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1x",
+            "1e400s",
+            "99999999999999999999999h",
+        ] {
+            assert!(text.parse::<GoDuration>().is_err(), "{text}");
+        }
+        assert_eq!(
+            "EE-ee:ee:EE:ee:01".parse::<MacAddr>().unwrap().to_string(),
+            "ee:ee:ee:ee:ee:01"
+        );
+        for text in [
+            "",
+            "1:2:3:4:5:6",
+            "ee:ee:ee:ee:ee",
+            "ee:ee:ee:ee:ee:ee:ee",
+            "eeg:ee:ee:ee:ee:ee",
+        ] {
+            assert!(text.parse::<MacAddr>().is_err(), "{text}");
+        }
+        for (text, port) in [
+            ("10.0.0.1", None),
+            ("10.0.0.1:1790", Some(1790)),
+            ("[fd00::1]:179", Some(179)),
+        ] {
+            let peer: PeerAddress = text.parse().unwrap();
+            assert_eq!((peer.port, peer.to_string().as_str()), (port, text));
+        }
+    }
+
+    fn read<T: DeserializeOwned>(input: &str, value: impl Fn(T) -> Value) -> Option<Value> {
+        serde_json::from_str(input).ok().map(value)
+    }
+
+    fn port_value(port: Port) -> Value {
+        match port {
+            Port::Name(name) => serde_json::json!({ "name": name }),
+            Port::Number(port) => serde_json::json!({"min": port, "max": port}),
+            Port::Range(first, last) => serde_json::json!({"min": first, "max": last}),
+        }
+    }
+
+    /// The text and the JSON of a case's value.
+    fn of_case(case: &Value) -> (String, String) {
+        fn both<T: fmt::Display + Serialize>(value: &T) -> (String, String) {
+            (value.to_string(), serde_json::to_string(value).unwrap())
+        }
+        let value = case["value"].clone();
+        match case["type"].as_str().unwrap() {
+            "asNumber" => both(&serde_json::from_value::<AsNumber>(value).unwrap()),
+            "dscp" => both(&serde_json::from_value::<Dscp>(value).unwrap()),
+            "protocol" => both(&serde_json::from_value::<Protocol>(value).unwrap()),
+            "port" => match (value["name"].as_str(), &value["min"], &value["max"]) {
+                (Some(name), ..) => both(&Port::named(name).unwrap()),
+                (None, min, max) => both(&format!("{min}:{max}").parse::<Port>().unwrap()),
+            },
+            other => panic!("{other}"),
+        }
+    }
+
+    fn vectors(list: &str) -> Vec<Value> {
+        let text = include_str!("../tests/vectors/ports.json");
+        let file: Value = serde_json::from_str(text).unwrap();
+        file[list].as_array().unwrap().clone()
+    }
+}

@@ -27,7 +27,6 @@ pub use bgp::{
     CommunityName, NextHopMode, PrefixAdvertisement, ProgramClusterRoutes, ReversePeering,
     SecretKeyRef, SourceAddress,
 };
-pub use check::Fault;
 pub(crate) use codec::manifest_key;
 pub use codec::{API_VERSION, MAX_VALUE_LEN, decode, decode_value, from_manifest};
 pub use metadata::Metadata;
@@ -217,3 +216,6 @@ impl Resource {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

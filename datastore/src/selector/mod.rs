@@ -50,7 +50,7 @@ struct Inner {
 
 /// Why a text is no selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason} at character {offset}")]
+#[error("is no selector: {reason} at character {offset}")]
 pub struct ParseError {
     /// Where in the text, in bytes.
     pub offset: usize,
@@ -198,7 +198,7 @@ impl Serialize for Selector {
 impl<'de> Deserialize<'de> for Selector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).map_err(|error| de::Error::custom(format!("is no selector: {error}")))
+        Self::parse(&text).map_err(de::Error::custom)
     }
 }
 

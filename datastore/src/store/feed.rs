@@ -83,6 +83,10 @@ impl Feed {
         state.wake();
     }
 
+    #[cfg_attr(
+        not(any(feature = "dir", feature = "etcd")),
+        expect(dead_code, reason = "memory has no trouble")
+    )]
     pub(super) fn trouble(&self, reason: impl Into<String>) {
         let mut state = self.lock();
         state.trouble = Some(reason.into());
