@@ -129,6 +129,10 @@ fn overlapping_pools(mut pools: Vec<(IpNet, &Key)>, report: &mut impl FnMut(&Key
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "tests take what they are given"
+)]
 mod tests {
     use serde_json::{Value, json};
 

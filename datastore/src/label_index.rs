@@ -83,6 +83,10 @@ impl<I: Ord + Clone, S: Ord + Clone> LabelIndex<I, S> {
     }
 
     /// Puts an item in, or changes its labels and parents.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "like the labels, it becomes the index's"
+    )]
     pub fn set_item(
         &mut self,
         id: I,

@@ -63,8 +63,11 @@ fn push_objects(objects: &mut Vec<Document>, origin: &Origin, value: Value) {
     }
 }
 
+/// The key and the JSON of an object, or why there is none.
+type Object = Result<(Key, Value), Problem>;
+
 /// The objects of one document: itself, or the items of the list that it is.
-pub(crate) fn objects_of(mut value: Value) -> Result<Vec<Result<(Key, Value), Problem>>, Problem> {
+pub(crate) fn objects_of(mut value: Value) -> Result<Vec<Object>, Problem> {
     let Some(map) = value.as_object_mut() else {
         return Err(Problem::new(
             "",
@@ -103,7 +106,7 @@ pub(crate) fn objects_of(mut value: Value) -> Result<Vec<Result<(Key, Value), Pr
     Ok(items.into_iter().enumerate().map(item_of).collect())
 }
 
-fn push(objects: &mut Vec<Document>, origin: &Origin, object: Result<(Key, Value), Problem>) {
+fn push(objects: &mut Vec<Document>, origin: &Origin, object: Object) {
     objects.push(Document {
         origin: origin.clone(),
         object: object.map_err(|problem| problem.at(origin.file.clone(), origin.document)),

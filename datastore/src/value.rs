@@ -441,8 +441,11 @@ impl FromStr for MacAddr {
 
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (index, octet) in self.0.iter().enumerate() {
+            let before = if index == 0 { "" } else { ":" };
+            write!(f, "{before}{octet:02x}")?;
+        }
+        Ok(())
     }
 }
 
@@ -684,6 +687,7 @@ impl fmt::Display for ClusterId {
 text_serde!(ClusterId);
 
 /// An order of policies or tiers; a whole number is written without a fraction, as Go does.
+#[expect(clippy::ref_option, reason = "serde hands the field over so")]
 pub(crate) fn write_order<S: Serializer>(
     order: &Option<f64>,
     serializer: S,

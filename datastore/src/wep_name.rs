@@ -188,7 +188,7 @@ mod tests {
         fn what_is_made_is_read_again(
             node in segment(), orchestrator in segment(), workload in segment(), endpoint in segment(),
         ) {
-            let fields = Fields { node, orchestrator, workload, endpoint, ..Fields::default() };
+            let fields = Fields { node, orchestrator, endpoint, workload, ..Fields::default() };
             let name = construct(&fields, false).unwrap();
             prop_assert_eq!(parse(&name).unwrap(), fields);
         }

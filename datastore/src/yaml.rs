@@ -23,8 +23,11 @@ const ALIAS_ALLOWANCE: usize = 100_000;
 #[error("{0}")]
 pub struct YamlError(String);
 
-/// The documents of a text; `None` for one that holds nothing.
-pub fn read(text: &str) -> Vec<Result<Option<Value>, YamlError>> {
+/// A document; `None` if it holds nothing.
+pub type Read = Result<Option<Value>, YamlError>;
+
+/// The documents of a text.
+pub fn read(text: &str) -> Vec<Read> {
     if text.len() > MAX_TEXT_LEN {
         let reason = format!("is larger than {MAX_TEXT_LEN} bytes");
         return vec![Err(YamlError(reason))];
@@ -36,7 +39,7 @@ pub fn read(text: &str) -> Vec<Result<Option<Value>, YamlError>> {
 
 /// The documents of a text with the places where they stand, markers not included.
 #[cfg(feature = "dir")]
-pub(crate) fn read_places(text: &str) -> Vec<(Range<usize>, Result<Option<Value>, YamlError>)> {
+pub(crate) fn read_places(text: &str) -> Vec<(Range<usize>, Read)> {
     documents(text)
         .map(|(first_line, range)| (range.clone(), read_one(first_line, &text[range])))
         .collect()
@@ -48,7 +51,7 @@ pub fn write(value: &Value) -> String {
     serde_yaml::to_string(value).unwrap_or_default()
 }
 
-fn read_one(first_line: usize, text: &str) -> Result<Option<Value>, YamlError> {
+fn read_one(first_line: usize, text: &str) -> Read {
     // JSON is YAML but for tabs, which only a reader of JSON takes.
     if text.trim_start().starts_with('{')
         && let Ok(value) = serde_json::from_str(text)
@@ -249,7 +252,8 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..9 {
             let line = vec![format!("*a{}", level - 1); 9].join(", ");
-            bomb.push_str(&format!("a{level}: &a{level} [{line}]\n"));
+            let level = format!("a{level}: &a{level} [{line}]\n");
+            bomb.push_str(&level);
         }
         assert!(read(&bomb)[0].is_err());
         let fair = read("a: &a {x: 1}\nb: *a\n");

@@ -1,5 +1,12 @@
 //! The store in etcd when etcd is restarted, compacted, restored, silent, or wants to know who asks.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::needless_pass_by_value,
+    reason = "tests panic, and take what they are given"
+)]
+
 mod common;
 
 use std::{

@@ -2,7 +2,7 @@
 //!
 //! Bytes become a [`Resource`] in one step, [`decode`]: JSON of bounded size and depth, then the types
 //! of the fields, then the rules between fields. What it returns holds every promise that its types
-//! and docs make; what it refuses, it refuses as a [`Problem`] with the path of the field.
+//! and docs make; what it refuses, it refuses as a [`Problem`](crate::Problem) with the path of the field.
 //! [`Resource::encode`] writes the JSON back with every field it did not know.
 //!
 //! Left out: what a schema says of lists that no reader depends on, and the fields of other kinds.
@@ -118,6 +118,10 @@ pub enum AffinityState {
 /// Any object of the store.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "a variant is the object of that name")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "objects lie behind pointers, one by one"
+)]
 pub enum Resource {
     BgpConfiguration(BgpConfiguration),
     BgpPeer(BgpPeer),

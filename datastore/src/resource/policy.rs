@@ -315,6 +315,10 @@ pub struct RuleMetadata {
     pub annotations: BTreeMap<String, String>,
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands the field over so"
+)]
 pub(super) fn is_false(flag: &bool) -> bool {
     !flag
 }

@@ -1,3 +1,9 @@
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    clippy::needless_pass_by_value,
+    reason = "tests take what they are given"
+)]
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -187,6 +187,10 @@ pub struct QosControls {
     pub extra: Map<String, Value>,
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands the field over so"
+)]
 fn is_zero(port: &u16) -> bool {
     *port == 0
 }

@@ -34,13 +34,11 @@ impl Watch {
     pub async fn next(&mut self) -> Event {
         poll_fn(|context| {
             let mut state = self.feed.lock();
-            match state.take() {
-                Some(event) => Poll::Ready(event),
-                None => {
-                    state.waker = Some(context.waker().clone());
-                    Poll::Pending
-                }
+            if let Some(event) = state.take() {
+                return Poll::Ready(event);
             }
+            state.waker = Some(context.waker().clone());
+            Poll::Pending
         })
         .await
     }

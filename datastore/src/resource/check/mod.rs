@@ -116,7 +116,7 @@ fn require<R: Into<String>>(holds: bool, field: &str, reason: impl FnOnce() -> R
     }
 }
 
-fn within<N: PartialOrd + std::fmt::Display>(
+fn within<N: Copy + PartialOrd + std::fmt::Display>(
     field: &str,
     value: Option<N>,
     low: N,

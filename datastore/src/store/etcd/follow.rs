@@ -42,7 +42,7 @@ pub(super) async fn run(connector: Arc<Connector>, feed: Arc<Feed>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let mut in_sync = false;
-        let Err(lost) = follower.session(&mut in_sync).await;
+        let Err(lost) = Box::pin(follower.session(&mut in_sync)).await;
         tracing::debug!(reason = %lost, "watch lost");
         follower.feed.trouble(lost.to_string());
         match lost {
@@ -85,15 +85,14 @@ impl Follower {
     /// Follows the store over one connection, until it is lost.
     async fn session(&mut self, in_sync: &mut bool) -> Result<std::convert::Infallible, Lost> {
         let client = self.connector.connect().await?;
-        let point = match self.seen {
-            Some(point) => point,
-            None => {
-                let point = self.relist(&client).await?;
-                self.seen = Some(point);
-                self.feed.in_sync(point.revision as u64);
-                *in_sync = true;
-                point
-            }
+        let point = if let Some(point) = self.seen {
+            point
+        } else {
+            let point = self.relist(&client).await?;
+            self.seen = Some(point);
+            self.feed.in_sync(point.revision as u64);
+            *in_sync = true;
+            point
         };
         self.watch(&client, point, in_sync).await
     }

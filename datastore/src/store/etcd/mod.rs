@@ -87,7 +87,9 @@ impl Etcd {
         if let Some(client) = &*client {
             return Ok(client.clone());
         }
-        Ok(client.insert(self.connector.connect().await?).clone())
+        Ok(client
+            .insert(Box::pin(self.connector.connect()).await?)
+            .clone())
     }
 
     /// Runs a request, and forgets a client that cannot be used any more.
@@ -97,7 +99,7 @@ impl Etcd {
     ) -> Result<T, StoreError> {
         let client = self.client().await?;
         let config = &self.connector.config;
-        let result = request(kv_client(&client), config).await;
+        let result = Box::pin(request(kv_client(&client), config)).await;
         if result.is_err() {
             *self.client.lock().await = None;
         }
