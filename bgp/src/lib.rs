@@ -14,6 +14,7 @@ mod family;
 pub mod net;
 pub mod policy;
 pub mod status;
+pub mod wire;
 
 pub use config::{Config, Export, GracefulRestart, Multipath, Origin, PeerConfig, Stop};
 pub use family::{Family, PeerAddress};
