@@ -13,6 +13,7 @@ mod family;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod policy;
+pub mod rib;
 pub mod status;
 pub mod wire;
 

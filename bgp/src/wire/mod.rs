@@ -20,6 +20,7 @@ mod update;
 
 pub use as_path::{AsPath, Segment, SegmentKind};
 pub use attributes::{Aggregator, Attributes, NextHop, OriginCode, RawAttribute};
+pub(crate) use attributes::{NO_ADVERTISE, NO_EXPORT, NO_EXPORT_SUBCONFED};
 pub use encode::{Announcement, TooLong, end_of_rib, withdraw};
 pub use notification::{Notification, cease, code, describe};
 pub use open::{Capability, GracefulRestartCapability, Open};

@@ -341,14 +341,14 @@ mod properties {
 
         #[test]
         fn what_is_encoded_is_decoded_again((attributes, prefixes) in route(), four_octet_as: bool) {
-            let context = Context { four_octet_as, ibgp: true, extended_next_hop: true, ..context() };
+            let context = Context { four_octet_as, ibgp: true, extended_next_hop: true, max_len: 12_000, ..context() };
             let family = Family::of(&prefixes[0]);
             let mut announcement = Announcement::new(family, &attributes, &context).unwrap();
             let (mut at, mut got) = (0, Vec::new());
             while at < prefixes.len() {
                 let mut out = Vec::new();
                 at += announcement.message(&prefixes[at..], &mut out);
-                prop_assert!(out.len() <= MAX_LEN);
+                prop_assert!(out.len() <= context.max_len);
                 let update = Update::decode(&out[HEADER_LEN..], &context).unwrap();
                 prop_assert_eq!(&update.errors, &[]);
                 prop_assert_eq!(&update.announced[0].0, &attributes);
@@ -358,6 +358,7 @@ mod properties {
             let mut out = Vec::new();
             withdraw(family, &prefixes, &context, &mut out);
             let mut framer = super::super::super::Framer::default();
+            framer.allow_extended();
             framer.push(&out);
             let mut withdrawn = Vec::new();
             while let Some(frame) = framer.next_frame().unwrap() {
