@@ -34,7 +34,7 @@ pub struct Source {
 }
 
 /// The kinds of sources, the best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SourceKind {
     /// Originated by this speaker.
     Local,

@@ -7,6 +7,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod adj_out;
 pub mod config;
 pub mod decision;
 mod family;
@@ -14,6 +15,11 @@ mod family;
 pub mod net;
 pub mod policy;
 pub mod rib;
+pub mod rng;
+pub mod session;
+#[cfg(test)]
+mod sim;
+pub mod speaker;
 pub mod status;
 pub mod wire;
 

@@ -74,7 +74,11 @@ impl Import {
 }
 
 /// The prefix lies where no packet from outside may go: loopback, link-local, multicast, "this network".
-pub fn martian(prefix: &IpNet) -> bool {
+pub fn martian(prefix: &IpNet) -> Option<Rejection> {
+    is_martian(prefix).then_some(Rejection::MartianPrefix)
+}
+
+fn is_martian(prefix: &IpNet) -> bool {
     match prefix {
         IpNet::V4(net) => {
             let first = net.network();
@@ -227,7 +231,7 @@ mod tests {
             ("::ffff:0:0/96", true), ("fd00::/8", false),
         ];
         for (prefix, expected) in cases {
-            assert_eq!(martian(&prefix.parse().unwrap()), expected, "{prefix}");
+            assert_eq!(martian(&prefix.parse().unwrap()).is_some(), expected, "{prefix}");
         }
     }
 
