@@ -44,7 +44,11 @@ impl AdjOut {
 
     /// The peer asks for a family again.
     pub(crate) fn forget(&mut self, family: Family) {
-        for (prefix, attributes) in self.sent.iter_mut().filter(|(prefix, _)| Family::of(prefix) == family) {
+        for (prefix, attributes) in self
+            .sent
+            .iter_mut()
+            .filter(|(prefix, _)| Family::of(prefix) == family)
+        {
             *attributes = None;
             self.dirty.insert(*prefix);
         }
@@ -73,10 +77,12 @@ impl AdjOut {
                         Some(_) => {}
                         None => self.counts[family as usize] += 1,
                     }
-                    let group = *group_of.entry((family, Arc::as_ptr(&attributes))).or_insert_with(|| {
-                        groups.push((family, attributes, Vec::new()));
-                        groups.len() - 1
-                    });
+                    let group = *group_of
+                        .entry((family, Arc::as_ptr(&attributes)))
+                        .or_insert_with(|| {
+                            groups.push((family, attributes, Vec::new()));
+                            groups.len() - 1
+                        });
                     groups[group].2.push(prefix);
                 }
             }
@@ -86,7 +92,9 @@ impl AdjOut {
                 self.queue.push_back(Item::Withdraw(family, prefixes));
             }
         }
-        let groups = groups.into_iter().map(|(family, attributes, prefixes)| Item::Announce(family, attributes, prefixes));
+        let groups = groups
+            .into_iter()
+            .map(|(family, attributes, prefixes)| Item::Announce(family, attributes, prefixes));
         self.queue.extend(groups);
     }
 
@@ -122,7 +130,8 @@ impl AdjOut {
                     count += 1;
                 }
                 Item::Announce(family, attributes, prefixes) => {
-                    let Ok(mut announcement) = Announcement::new(family, &attributes, context) else {
+                    let Ok(mut announcement) = Announcement::new(family, &attributes, context)
+                    else {
                         // It cannot be told, so it must not be known in an older form either.
                         for prefix in &prefixes {
                             if self.sent.remove(prefix).is_some() {
@@ -138,7 +147,11 @@ impl AdjOut {
                         count += 1;
                     }
                     if at < prefixes.len() {
-                        self.queue.push_front(Item::Announce(family, attributes, prefixes[at..].to_vec()));
+                        self.queue.push_front(Item::Announce(
+                            family,
+                            attributes,
+                            prefixes[at..].to_vec(),
+                        ));
                     }
                 }
             }
@@ -148,7 +161,9 @@ impl AdjOut {
 
     /// What the peer knows.
     pub(crate) fn sent(&self) -> impl Iterator<Item = (&IpNet, &Arc<Attributes>)> {
-        self.sent.iter().filter_map(|(prefix, attributes)| Some((prefix, attributes.as_ref()?)))
+        self.sent
+            .iter()
+            .filter_map(|(prefix, attributes)| Some((prefix, attributes.as_ref()?)))
     }
 
     /// The peer knows something about a prefix.
@@ -192,7 +207,13 @@ mod tests {
         });
         let (_, count) = out.messages(&context(), usize::MAX);
         assert_eq!(count, 20, "ten sets in two families");
-        assert_eq!((out.count(Family::Ipv4Unicast), out.count(Family::Ipv6Unicast)), (500, 500));
+        assert_eq!(
+            (
+                out.count(Family::Ipv4Unicast),
+                out.count(Family::Ipv6Unicast)
+            ),
+            (500, 500)
+        );
     }
 
     #[test]
@@ -265,7 +286,11 @@ mod tests {
                     self.routes.remove(&prefix);
                 }
                 for (attributes, prefixes) in update.announced {
-                    self.routes.extend(prefixes.into_iter().map(|prefix| (prefix, attributes.med.unwrap())));
+                    self.routes.extend(
+                        prefixes
+                            .into_iter()
+                            .map(|prefix| (prefix, attributes.med.unwrap())),
+                    );
                 }
             }
         }
@@ -273,8 +298,12 @@ mod tests {
 
     fn prefix(index: u32) -> IpNet {
         match index % 2 {
-            0 => ipnet::Ipv4Net::new((0x0a00_0000 + (index << 8)).into(), 24).unwrap().into(),
-            _ => ipnet::Ipv6Net::new((0xfd00 << 112 | u128::from(index) << 64).into(), 64).unwrap().into(),
+            0 => ipnet::Ipv4Net::new((0x0a00_0000 + (index << 8)).into(), 24)
+                .unwrap()
+                .into(),
+            _ => ipnet::Ipv6Net::new((0xfd00 << 112 | u128::from(index) << 64).into(), 64)
+                .unwrap()
+                .into(),
         }
     }
 

@@ -92,17 +92,25 @@ pub fn decide(candidates: &[Candidate<'_>], multipath: Multipath) -> Option<Deci
         reason: Reason::OnlyPath,
     };
     set.keep_least(Reason::Local, |path| path.source.kind != SourceKind::Local);
-    set.keep_least(Reason::LocalPref, |path| std::cmp::Reverse(local_pref(path.attributes)));
-    set.keep_least(Reason::AsPathLength, |path| path.attributes.as_path.path_len());
+    set.keep_least(Reason::LocalPref, |path| {
+        std::cmp::Reverse(local_pref(path.attributes))
+    });
+    set.keep_least(Reason::AsPathLength, |path| {
+        path.attributes.as_path.path_len()
+    });
     set.keep_least(Reason::Origin, |path| path.attributes.origin);
     set.keep_least_med();
     set.keep_least(Reason::External, |path| path.source.kind);
     // What is left is equally far away. The steps below only break ties.
     let equal: SmallVec<[bool; 4]> = set.removed_by.iter().map(Option::is_none).collect();
     set.keep_least(Reason::RouterId, |path| {
-        path.attributes.originator_id.unwrap_or(path.source.router_id)
+        path.attributes
+            .originator_id
+            .unwrap_or(path.source.router_id)
     });
-    set.keep_least(Reason::ClusterListLength, |path| path.attributes.cluster_list.len());
+    set.keep_least(Reason::ClusterListLength, |path| {
+        path.attributes.cluster_list.len()
+    });
     set.keep_least(Reason::PeerAddress, |path| path.source.address);
 
     let best = set.removed_by.iter().position(Option::is_none)?;
@@ -157,7 +165,11 @@ impl Set<'_> {
         if self.left < 2 {
             return;
         }
-        let Some(least) = self.remaining().map(|index| key(&self.candidates[index])).min() else {
+        let Some(least) = self
+            .remaining()
+            .map(|index| key(&self.candidates[index]))
+            .min()
+        else {
             return;
         };
         self.remove_where(reason, |set, index| key(&set.candidates[index]) > least);
@@ -169,17 +181,27 @@ impl Set<'_> {
             return;
         }
         let key = |path: &Candidate<'_>| {
-            (path.attributes.as_path.first_as(), path.attributes.med.unwrap_or(0))
+            (
+                path.attributes.as_path.first_as(),
+                path.attributes.med.unwrap_or(0),
+            )
         };
-        let keys: SmallVec<[_; 4]> = self.remaining().map(|index| key(&self.candidates[index])).collect();
+        let keys: SmallVec<[_; 4]> = self
+            .remaining()
+            .map(|index| key(&self.candidates[index]))
+            .collect();
         self.remove_where(Reason::Med, |set, index| {
             let (neighbour, med) = key(&set.candidates[index]);
-            keys.iter().any(|&(other, other_med)| other == neighbour && other_med < med)
+            keys.iter()
+                .any(|&(other, other_med)| other == neighbour && other_med < med)
         });
     }
 
     fn remove_where(&mut self, reason: Reason, worse: impl Fn(&Self, usize) -> bool) {
-        let losers: SmallVec<[usize; 4]> = self.remaining().filter(|&index| worse(self, index)).collect();
+        let losers: SmallVec<[usize; 4]> = self
+            .remaining()
+            .filter(|&index| worse(self, index))
+            .collect();
         for index in losers {
             self.removed_by[index] = Some(reason);
             self.left -= 1;
@@ -206,14 +228,28 @@ mod tests {
         type Change = fn(&mut Attributes, &mut Source);
         let steps: [(Reason, Change); 9] = [
             (Reason::Local, |_, source| source.kind = SourceKind::Local),
-            (Reason::LocalPref, |attributes, _| attributes.local_pref = Some(101)),
-            (Reason::AsPathLength, |attributes, _| attributes.as_path = AsPath::sequence(&[65001])),
-            (Reason::Origin, |attributes, _| attributes.origin = OriginCode::Igp),
+            (Reason::LocalPref, |attributes, _| {
+                attributes.local_pref = Some(101)
+            }),
+            (Reason::AsPathLength, |attributes, _| {
+                attributes.as_path = AsPath::sequence(&[65001])
+            }),
+            (Reason::Origin, |attributes, _| {
+                attributes.origin = OriginCode::Igp
+            }),
             (Reason::Med, |attributes, _| attributes.med = Some(9)),
-            (Reason::External, |_, source| source.kind = SourceKind::External),
-            (Reason::RouterId, |_, source| source.router_id = Ipv4Addr::new(1, 1, 1, 1)),
-            (Reason::ClusterListLength, |attributes, _| attributes.cluster_list = Box::default()),
-            (Reason::PeerAddress, |_, source| source.address = [192, 0, 2, 1].into()),
+            (Reason::External, |_, source| {
+                source.kind = SourceKind::External
+            }),
+            (Reason::RouterId, |_, source| {
+                source.router_id = Ipv4Addr::new(1, 1, 1, 1)
+            }),
+            (Reason::ClusterListLength, |attributes, _| {
+                attributes.cluster_list = Box::default()
+            }),
+            (Reason::PeerAddress, |_, source| {
+                source.address = [192, 0, 2, 1].into()
+            }),
         ];
         for (step, (reason, _)) in steps.iter().enumerate() {
             let (mut good, mut good_source) = path();
@@ -229,14 +265,28 @@ mod tests {
                 bad_source.kind = SourceKind::External;
             }
             let candidates = [
-                Candidate { attributes: &bad, source: &bad_source },
-                Candidate { attributes: &good, source: &good_source },
+                Candidate {
+                    attributes: &bad,
+                    source: &bad_source,
+                },
+                Candidate {
+                    attributes: &good,
+                    source: &good_source,
+                },
             ];
             let decision = decide(&candidates, Multipath::default()).unwrap();
             assert_eq!((decision.best, decision.reason), (1, *reason));
             assert_eq!(decision.removed_by[..], [Some(*reason), None]);
-            let ties = [Reason::RouterId, Reason::ClusterListLength, Reason::PeerAddress];
-            assert_eq!(decision.multipath[0], ties.contains(reason), "{reason:?}: only ties share the load");
+            let ties = [
+                Reason::RouterId,
+                Reason::ClusterListLength,
+                Reason::PeerAddress,
+            ];
+            assert_eq!(
+                decision.multipath[0],
+                ties.contains(reason),
+                "{reason:?}: only ties share the load"
+            );
         }
     }
 
@@ -252,7 +302,14 @@ mod tests {
             (attributes, source)
         };
         let paths = [make(1, 20, 1), make(2, 0, 2), make(1, 10, 3)];
-        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        for order in [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ] {
             let candidates = order.map(|index| Candidate {
                 attributes: &paths[index].0,
                 source: &paths[index].1,
@@ -271,20 +328,47 @@ mod tests {
         one.as_path = AsPath::sequence(&[65001, 7]);
         two.as_path = AsPath::sequence(&[65002, 7]);
         let candidates = [
-            Candidate { attributes: &one, source: &one_source },
-            Candidate { attributes: &two, source: &two_source },
+            Candidate {
+                attributes: &one,
+                source: &one_source,
+            },
+            Candidate {
+                attributes: &two,
+                source: &two_source,
+            },
         ];
-        for (relax, max_paths, expected) in [(true, 16, true), (false, 16, false), (true, 1, false), (true, 0, false)] {
+        for (relax, max_paths, expected) in [
+            (true, 16, true),
+            (false, 16, false),
+            (true, 1, false),
+            (true, 0, false),
+        ] {
             let decision = decide(&candidates, Multipath { max_paths, relax }).unwrap();
             assert_eq!(decision.best, 0);
             assert_eq!(decision.multipath[1], expected, "{relax} {max_paths}");
         }
         two.as_path = AsPath::sequence(&[65001, 7]);
         let candidates = [
-            Candidate { attributes: &one, source: &one_source },
-            Candidate { attributes: &two, source: &two_source },
+            Candidate {
+                attributes: &one,
+                source: &one_source,
+            },
+            Candidate {
+                attributes: &two,
+                source: &two_source,
+            },
         ];
-        assert!(decide(&candidates, Multipath { max_paths: 2, relax: false }).unwrap().multipath[1]);
+        assert!(
+            decide(
+                &candidates,
+                Multipath {
+                    max_paths: 2,
+                    relax: false
+                }
+            )
+            .unwrap()
+            .multipath[1]
+        );
     }
 
     fn path() -> (Attributes, Source) {

@@ -55,21 +55,30 @@ pub struct Import {
 impl Import {
     /// Judges attributes; prefixes are judged by [`martian`].
     pub fn judge(&self, attributes: &Attributes) -> Option<Rejection> {
-        let own = attributes.as_path.asns().filter(|&asn| asn == self.local_as).count();
+        let own = attributes
+            .as_path
+            .asns()
+            .filter(|&asn| asn == self.local_as)
+            .count();
         if own > usize::from(self.allow_own_as) {
             return Some(Rejection::OwnAs);
         }
         if attributes.originator_id == Some(self.router_id) {
             return Some(Rejection::OwnOriginatorId);
         }
-        if !self.ibgp && self.enforce_first_as && attributes.as_path.first_as() != Some(self.remote_as) {
+        if !self.ibgp
+            && self.enforce_first_as
+            && attributes.as_path.first_as() != Some(self.remote_as)
+        {
             return Some(Rejection::FirstAs);
         }
         let next_hop = attributes.next_hop.address;
         if is_unusable(next_hop) {
             return Some(Rejection::MartianNextHop);
         }
-        self.own_addresses.contains(&next_hop).then_some(Rejection::OwnNextHop)
+        self.own_addresses
+            .contains(&next_hop)
+            .then_some(Rejection::OwnNextHop)
     }
 }
 
@@ -112,7 +121,12 @@ pub struct ExportContext {
 impl ExportContext {
     /// The attributes by which this peer is told a best path, or `None`. The caller keeps a path from the peer it came
     /// from.
-    pub fn apply(&self, family: Family, kind: SourceKind, attributes: &Attributes) -> Option<Attributes> {
+    pub fn apply(
+        &self,
+        family: Family,
+        kind: SourceKind,
+        attributes: &Attributes,
+    ) -> Option<Attributes> {
         match (kind, self.export) {
             (SourceKind::Local, Export::Originated | Export::Best) => {}
             (SourceKind::External | SourceKind::Internal, Export::Originated) => return None,
@@ -124,7 +138,11 @@ impl ExportContext {
             return None;
         }
         let stays_inside = [NO_EXPORT, NO_EXPORT_SUBCONFED];
-        if !self.ibgp && stays_inside.iter().any(|&community| attributes.has_community(community)) {
+        if !self.ibgp
+            && stays_inside
+                .iter()
+                .any(|&community| attributes.has_community(community))
+        {
             return None;
         }
         let mut told = attributes.clone();
@@ -150,7 +168,10 @@ impl ExportContext {
 fn is_unusable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
-            address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.is_broadcast()
+            address.is_unspecified()
+                || address.is_loopback()
+                || address.is_multicast()
+                || address.is_broadcast()
         }
         // Link-local ones are no use without the interface they came by.
         IpAddr::V6(address) => {
@@ -195,22 +216,88 @@ mod tests {
         let hop = "192.0.2.2";
         let cases: &[(&str, &Import, &[u32], &str, Option<Rejection>)] = &[
             ("good", &import, &[65001, 7], hop, None),
-            ("loop", &import, &[65001, 64512], hop, Some(Rejection::OwnAs)),
+            (
+                "loop",
+                &import,
+                &[65001, 64512],
+                hop,
+                Some(Rejection::OwnAs),
+            ),
             ("allowed once", &allowing, &[65001, 64512], hop, None),
-            ("not twice", &allowing, &[65001, 64512, 64512], hop, Some(Rejection::OwnAs)),
-            ("another's path", &import, &[7, 65001], hop, Some(Rejection::FirstAs)),
+            (
+                "not twice",
+                &allowing,
+                &[65001, 64512, 64512],
+                hop,
+                Some(Rejection::OwnAs),
+            ),
+            (
+                "another's path",
+                &import,
+                &[7, 65001],
+                hop,
+                Some(Rejection::FirstAs),
+            ),
             ("no path", &import, &[], hop, Some(Rejection::FirstAs)),
             ("no path inside", &internal, &[], hop, None),
             ("route server", &route_server, &[7], hop, None),
-            ("our address", &import, &[65001], "192.0.2.1", Some(Rejection::OwnNextHop)),
-            ("zero", &import, &[65001], "0.0.0.0", Some(Rejection::MartianNextHop)),
-            ("loopback", &import, &[65001], "127.0.0.1", Some(Rejection::MartianNextHop)),
-            ("multicast", &import, &[65001], "224.0.0.5", Some(Rejection::MartianNextHop)),
+            (
+                "our address",
+                &import,
+                &[65001],
+                "192.0.2.1",
+                Some(Rejection::OwnNextHop),
+            ),
+            (
+                "zero",
+                &import,
+                &[65001],
+                "0.0.0.0",
+                Some(Rejection::MartianNextHop),
+            ),
+            (
+                "loopback",
+                &import,
+                &[65001],
+                "127.0.0.1",
+                Some(Rejection::MartianNextHop),
+            ),
+            (
+                "multicast",
+                &import,
+                &[65001],
+                "224.0.0.5",
+                Some(Rejection::MartianNextHop),
+            ),
             ("v6", &import, &[65001], "2001:db8::2", None),
-            ("v6 zero", &import, &[65001], "::", Some(Rejection::MartianNextHop)),
-            ("v6 multicast", &import, &[65001], "ff02::5", Some(Rejection::MartianNextHop)),
-            ("v6 link-local", &import, &[65001], "fe80::1", Some(Rejection::MartianNextHop)),
-            ("mapped", &import, &[65001], "::ffff:192.0.2.2", Some(Rejection::MartianNextHop)),
+            (
+                "v6 zero",
+                &import,
+                &[65001],
+                "::",
+                Some(Rejection::MartianNextHop),
+            ),
+            (
+                "v6 multicast",
+                &import,
+                &[65001],
+                "ff02::5",
+                Some(Rejection::MartianNextHop),
+            ),
+            (
+                "v6 link-local",
+                &import,
+                &[65001],
+                "fe80::1",
+                Some(Rejection::MartianNextHop),
+            ),
+            (
+                "mapped",
+                &import,
+                &[65001],
+                "::ffff:192.0.2.2",
+                Some(Rejection::MartianNextHop),
+            ),
         ];
         for (name, import, path, next_hop, expected) in cases {
             let mut attributes = Attributes::new(next_hop.parse::<IpAddr>().unwrap().into());
@@ -225,13 +312,28 @@ mod tests {
     #[test]
     fn martian_prefixes_are_known_and_the_default_route_is_none() {
         let cases = [
-            ("0.0.0.0/0", false), ("10.0.0.0/8", false), ("0.0.0.0/8", true), ("127.0.0.0/8", true),
-            ("169.254.0.0/16", true), ("224.0.0.0/4", true), ("255.255.255.255/32", true), ("192.0.2.0/24", false),
-            ("::/0", false), ("2001:db8::/32", false), ("::1/128", true), ("fe80::/10", true), ("ff00::/8", true),
-            ("::ffff:0:0/96", true), ("fd00::/8", false),
+            ("0.0.0.0/0", false),
+            ("10.0.0.0/8", false),
+            ("0.0.0.0/8", true),
+            ("127.0.0.0/8", true),
+            ("169.254.0.0/16", true),
+            ("224.0.0.0/4", true),
+            ("255.255.255.255/32", true),
+            ("192.0.2.0/24", false),
+            ("::/0", false),
+            ("2001:db8::/32", false),
+            ("::1/128", true),
+            ("fe80::/10", true),
+            ("ff00::/8", true),
+            ("::ffff:0:0/96", true),
+            ("fd00::/8", false),
         ];
         for (prefix, expected) in cases {
-            assert_eq!(martian(&prefix.parse().unwrap()).is_some(), expected, "{prefix}");
+            assert_eq!(
+                martian(&prefix.parse().unwrap()).is_some(),
+                expected,
+                "{prefix}"
+            );
         }
     }
 
@@ -239,7 +341,11 @@ mod tests {
     fn a_host_is_never_the_way_between_two_routers() {
         let external = context(false, Export::Originated);
         let internal = context(true, Export::Originated);
-        for (kind, expected) in [(SourceKind::Local, true), (SourceKind::External, false), (SourceKind::Internal, false)] {
+        for (kind, expected) in [
+            (SourceKind::Local, true),
+            (SourceKind::External, false),
+            (SourceKind::Internal, false),
+        ] {
             for context in [&external, &internal] {
                 let told = context.apply(Family::Ipv4Unicast, kind, &route());
                 assert_eq!(told.is_some(), expected, "{kind:?}");
@@ -253,33 +359,66 @@ mod tests {
         let internal = context(true, Export::Best);
         let v4 = Family::Ipv4Unicast;
 
-        assert_eq!(internal.apply(v4, SourceKind::Internal, &route()), None, "no iBGP to iBGP");
+        assert_eq!(
+            internal.apply(v4, SourceKind::Internal, &route()),
+            None,
+            "no iBGP to iBGP"
+        );
 
         let inside = internal.apply(v4, SourceKind::External, &route()).unwrap();
         assert_eq!(inside.next_hop, route().next_hop, "unchanged inside the AS");
         assert_eq!(inside.local_pref, Some(100));
-        assert_eq!((inside.as_path.to_string(), inside.med), ("65001 7".to_owned(), Some(5)));
+        assert_eq!(
+            (inside.as_path.to_string(), inside.med),
+            ("65001 7".to_owned(), Some(5))
+        );
 
         let own = internal.apply(v4, SourceKind::Local, &route()).unwrap();
-        assert_eq!(own.next_hop.address, IpAddr::from([192, 0, 2, 1]), "self on what is originated");
+        assert_eq!(
+            own.next_hop.address,
+            IpAddr::from([192, 0, 2, 1]),
+            "self on what is originated"
+        );
 
         let outside = external.apply(v4, SourceKind::External, &route()).unwrap();
         assert_eq!(outside.next_hop.address, IpAddr::from([192, 0, 2, 1]));
-        assert_eq!((outside.as_path.to_string(), outside.med), ("64512 65001 7".to_owned(), None));
+        assert_eq!(
+            (outside.as_path.to_string(), outside.med),
+            ("64512 65001 7".to_owned(), None)
+        );
         assert_eq!(outside.local_pref, None);
-        assert_eq!(external.apply(v4, SourceKind::Local, &route()).unwrap().med, Some(5), "ours is told");
+        assert_eq!(
+            external.apply(v4, SourceKind::Local, &route()).unwrap().med,
+            Some(5),
+            "ours is told"
+        );
 
-        assert_eq!(external.apply(Family::Ipv6Unicast, SourceKind::Local, &route()), None, "no next hop");
+        assert_eq!(
+            external.apply(Family::Ipv6Unicast, SourceKind::Local, &route()),
+            None,
+            "no next hop"
+        );
     }
 
     #[test]
     fn well_known_communities_hold_a_route_back() {
-        let cases = [(NO_EXPORT, false, true), (NO_EXPORT_SUBCONFED, false, true), (NO_ADVERTISE, false, false), (7, true, true)];
+        let cases = [
+            (NO_EXPORT, false, true),
+            (NO_EXPORT_SUBCONFED, false, true),
+            (NO_ADVERTISE, false, false),
+            (7, true, true),
+        ];
         for (community, outside, inside) in cases {
             let mut route = route();
             route.communities = [community].into();
-            let told = |ibgp| context(ibgp, Export::Best).apply(Family::Ipv4Unicast, SourceKind::External, &route);
-            assert_eq!((told(false).is_some(), told(true).is_some()), (outside, inside), "{community:x}");
+            let told = |ibgp| {
+                context(ibgp, Export::Best).apply(Family::Ipv4Unicast, SourceKind::External, &route)
+            };
+            assert_eq!(
+                (told(false).is_some(), told(true).is_some()),
+                (outside, inside),
+                "{community:x}"
+            );
         }
     }
 

@@ -161,11 +161,20 @@ impl Rib {
             Err(at) => {
                 let best = destination.best_source();
                 destination.paths.insert(at, path);
-                destination.best = best.and_then(|best| destination.position(best).ok()).map(|at| at as u16);
+                destination.best = best
+                    .and_then(|best| destination.position(best).ok())
+                    .map(|at| at as u16);
                 false
             }
         };
-        destination.settle(prefix, &before, was_best, &self.sources, self.multipath, &mut self.changed);
+        destination.settle(
+            prefix,
+            &before,
+            was_best,
+            &self.sources,
+            self.multipath,
+            &mut self.changed,
+        );
     }
 
     /// Removes a source's path, if there is one.
@@ -179,7 +188,14 @@ impl Rib {
         let before = destination.next_hops(&self.sources);
         let path = destination.remove(at);
         self.sources[source.0 as usize].counts[Family::of(prefix) as usize].remove(&path);
-        destination.settle(*prefix, &before, false, &self.sources, self.multipath, &mut self.changed);
+        destination.settle(
+            *prefix,
+            &before,
+            false,
+            &self.sources,
+            self.multipath,
+            &mut self.changed,
+        );
         if destination.paths.is_empty() {
             self.table.remove(prefix);
         }
@@ -223,7 +239,11 @@ impl Rib {
     }
 
     /// Judges a source's paths anew.
-    pub fn rejudge(&mut self, source: SourceId, judge: impl Fn(&IpNet, &Attributes) -> Option<Rejection>) {
+    pub fn rejudge(
+        &mut self,
+        source: SourceId,
+        judge: impl Fn(&IpNet, &Attributes) -> Option<Rejection>,
+    ) {
         let (sources, multipath, changed) = (&mut self.sources, self.multipath, &mut self.changed);
         for (prefix, destination) in &mut self.table {
             let Ok(at) = destination.position(source) else {
@@ -247,7 +267,9 @@ impl Rib {
     /// The addresses by which a prefix is reached, sorted; none if it is unknown or our own.
     pub fn next_hops(&self, prefix: &IpNet) -> Vec<IpAddr> {
         let destination = self.table.get(prefix);
-        destination.map_or_else(Vec::new, |destination| destination.next_hops(&self.sources).into_vec())
+        destination.map_or_else(Vec::new, |destination| {
+            destination.next_hops(&self.sources).into_vec()
+        })
     }
 
     /// The best path to a prefix.
@@ -319,12 +341,21 @@ impl Destination {
     fn remove(&mut self, at: usize) -> Path {
         let best = self.best_source();
         let path = self.paths.remove(at);
-        self.best = best.and_then(|best| self.position(best).ok()).map(|at| at as u16);
+        self.best = best
+            .and_then(|best| self.position(best).ok())
+            .map(|at| at as u16);
         path
     }
 
-    fn candidates<'a>(&'a self, sources: &'a [SourceState]) -> (SmallVec<[u16; 4]>, SmallVec<[Candidate<'a>; 4]>) {
-        let eligible = self.paths.iter().enumerate().filter(|(_, path)| path.rejected.is_none());
+    fn candidates<'a>(
+        &'a self,
+        sources: &'a [SourceState],
+    ) -> (SmallVec<[u16; 4]>, SmallVec<[Candidate<'a>; 4]>) {
+        let eligible = self
+            .paths
+            .iter()
+            .enumerate()
+            .filter(|(_, path)| path.rejected.is_none());
         eligible
             .map(|(at, path)| {
                 let candidate = Candidate {
@@ -375,7 +406,9 @@ impl Destination {
         let mut next_hops: SmallVec<[IpAddr; 4]> = self
             .paths
             .iter()
-            .filter(|path| path.multipath && sources[path.source.0 as usize].source.kind != SourceKind::Local)
+            .filter(|path| {
+                path.multipath && sources[path.source.0 as usize].source.kind != SourceKind::Local
+            })
             .map(|path| path.attributes.next_hop.address)
             .collect();
         next_hops.sort_unstable();
@@ -431,8 +464,16 @@ mod tests {
     #[test]
     fn a_path_and_a_destination_stay_small() {
         assert_eq!(size_of::<Path>(), 16);
-        assert!(size_of::<Destination>() <= 56, "{}", size_of::<Destination>());
-        assert!(size_of::<Attributes>() <= 256, "{}", size_of::<Attributes>());
+        assert!(
+            size_of::<Destination>() <= 56,
+            "{}",
+            size_of::<Destination>()
+        );
+        assert!(
+            size_of::<Attributes>() <= 256,
+            "{}",
+            size_of::<Attributes>()
+        );
     }
 
     #[test]
@@ -470,7 +511,8 @@ mod tests {
     #[test]
     fn stale_paths_stay_in_use_until_they_are_swept() {
         let (mut rib, peers) = rib(1);
-        let (old, new): (IpNet, IpNet) = ("10.0.0.0/8".parse().unwrap(), "11.0.0.0/8".parse().unwrap());
+        let (old, new): (IpNet, IpNet) =
+            ("10.0.0.0/8".parse().unwrap(), "11.0.0.0/8".parse().unwrap());
         let path = rib.intern(attributes(1, 1, 0, OriginCode::Igp, 100));
         for prefix in [old, new] {
             rib.announce(peers[0], prefix, Arc::clone(&path), None);
@@ -480,8 +522,18 @@ mod tests {
         assert_eq!(rib.count(peers[0], Family::Ipv4Unicast).stale, 2);
         rib.announce(peers[0], new, path, None);
         rib.flush(peers[0], Family::Ipv4Unicast, true);
-        assert_eq!((rib.next_hops(&old).len(), rib.next_hops(&new).len()), (0, 1));
-        assert_eq!(rib.count(peers[0], Family::Ipv4Unicast), Count { received: 1, accepted: 1, stale: 0 });
+        assert_eq!(
+            (rib.next_hops(&old).len(), rib.next_hops(&new).len()),
+            (0, 1)
+        );
+        assert_eq!(
+            rib.count(peers[0], Family::Ipv4Unicast),
+            Count {
+                received: 1,
+                accepted: 1,
+                stale: 0
+            }
+        );
     }
 
     #[test]
@@ -575,12 +627,22 @@ mod tests {
 
     fn prefix(index: u32) -> IpNet {
         match index % 2 {
-            0 => ipnet::Ipv4Net::new((0x0a00_0000 + (index << 16)).into(), 16).unwrap().into(),
-            _ => ipnet::Ipv6Net::new((0xfd00 << 112 | u128::from(index) << 64).into(), 64).unwrap().into(),
+            0 => ipnet::Ipv4Net::new((0x0a00_0000 + (index << 16)).into(), 16)
+                .unwrap()
+                .into(),
+            _ => ipnet::Ipv6Net::new((0xfd00 << 112 | u128::from(index) << 64).into(), 64)
+                .unwrap()
+                .into(),
         }
     }
 
-    fn attributes(neighbour: u32, len: usize, med: u32, origin: OriginCode, local_pref: u32) -> Attributes {
+    fn attributes(
+        neighbour: u32,
+        len: usize,
+        med: u32,
+        origin: OriginCode,
+        local_pref: u32,
+    ) -> Attributes {
         let mut attributes = Attributes::new(IpAddr::from([192, 0, 2, neighbour as u8]).into());
         attributes.as_path = AsPath::sequence(&vec![neighbour; len]);
         attributes.med = Some(med);
@@ -592,11 +654,17 @@ mod tests {
     fn rib(peers: u8) -> (Rib, Vec<SourceId>) {
         let mut rib = Rib::new(Multipath::default());
         let add = |index: u8| Source {
-            kind: if index % 2 == 0 { SourceKind::External } else { SourceKind::Internal },
+            kind: if index % 2 == 0 {
+                SourceKind::External
+            } else {
+                SourceKind::Internal
+            },
             router_id: Ipv4Addr::new(10, 0, 0, index / 2),
             address: [192, 0, 2, 100 + index].into(),
         };
-        let ids = (0..peers).map(|index| rib.add_source(add(index * if peers == 2 { 2 } else { 1 }))).collect();
+        let ids = (0..peers)
+            .map(|index| rib.add_source(add(index * if peers == 2 { 2 } else { 1 })))
+            .collect();
         (rib, ids)
     }
 }

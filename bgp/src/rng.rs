@@ -37,7 +37,18 @@ mod tests {
         let mut rng = Rng::new(1);
         let whole = Duration::from_secs(8);
         let times: Vec<_> = (0..1000).map(|_| rng.jitter(whole)).collect();
-        assert!(times.iter().all(|time| (whole * 3 / 4..=whole).contains(time)));
-        assert!(times.iter().max().unwrap().saturating_sub(*times.iter().min().unwrap()) > whole / 5);
+        assert!(
+            times
+                .iter()
+                .all(|time| (whole * 3 / 4..=whole).contains(time))
+        );
+        assert!(
+            times
+                .iter()
+                .max()
+                .unwrap()
+                .saturating_sub(*times.iter().min().unwrap())
+                > whole / 5
+        );
     }
 }

@@ -61,7 +61,10 @@ impl Net {
     pub(crate) fn add(&mut self, config: Config, addresses: &[&str]) -> usize {
         let index = self.nodes.len();
         self.nodes.push(Node {
-            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            addresses: addresses
+                .iter()
+                .map(|address| address.parse().unwrap())
+                .collect(),
             speaker: Speaker::new(config, self.rng.next_u64(), self.now),
             fib: BTreeMap::new(),
             converged: false,
@@ -74,7 +77,12 @@ impl Net {
 
     /// The process ends without a word and another one starts. `by_kernel`: the peers' connections are reset.
     pub(crate) fn restart(&mut self, node: usize, config: Config, by_kernel: bool) {
-        let gone: Vec<ConnId> = self.halves.keys().filter(|(owner, _)| *owner == node).map(|(_, conn)| *conn).collect();
+        let gone: Vec<ConnId> = self
+            .halves
+            .keys()
+            .filter(|(owner, _)| *owner == node)
+            .map(|(_, conn)| *conn)
+            .collect();
         for conn in gone {
             if by_kernel {
                 self.close(node, conn, "reset by peer");
@@ -108,15 +116,27 @@ impl Net {
     }
 
     pub(crate) fn originate(&mut self, node: usize, prefixes: &[&str]) {
-        let prefixes = prefixes.iter().map(|prefix| (prefix.parse().unwrap(), Origin::default())).collect();
+        let prefixes = prefixes
+            .iter()
+            .map(|prefix| (prefix.parse().unwrap(), Origin::default()))
+            .collect();
         self.event(node, Event::Originate(prefixes));
     }
 
     /// Runs until a condition holds, and tells how long that took.
-    pub(crate) fn until(&mut self, limit: Duration, what: &str, mut condition: impl FnMut(&Self) -> bool) -> Duration {
+    pub(crate) fn until(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        mut condition: impl FnMut(&Self) -> bool,
+    ) -> Duration {
         let start = self.now;
         while !condition(self) {
-            assert!(self.now < start + limit, "not within {limit:?}: {what}\n{:#?}", self.summary());
+            assert!(
+                self.now < start + limit,
+                "not within {limit:?}: {what}\n{:#?}",
+                self.summary()
+            );
             self.step(start + limit);
         }
         self.now - start
@@ -133,16 +153,27 @@ impl Net {
     pub(crate) fn peer(&self, node: usize, peer: usize) -> PeerStatus {
         let addresses = &self.nodes[peer].addresses;
         let peers = self.nodes[node].speaker.peers(self.now);
-        peers.into_iter().find(|status| addresses.contains(&status.address.ip)).expect("a configured peer")
+        peers
+            .into_iter()
+            .find(|status| addresses.contains(&status.address.ip))
+            .expect("a configured peer")
     }
 
     pub(crate) fn established(&self, a: usize, b: usize) -> bool {
-        [(a, b), (b, a)].into_iter().all(|(one, other)| self.peer(one, other).state == SessionState::Established)
+        [(a, b), (b, a)]
+            .into_iter()
+            .all(|(one, other)| self.peer(one, other).state == SessionState::Established)
     }
 
     pub(crate) fn routes(&self, node: usize, table: RouteTable) -> Vec<(String, String)> {
-        let views = self.nodes[node].speaker.routes(&RouteFilter { table, ..RouteFilter::default() });
-        views.into_iter().map(|view| (view.prefix.to_string(), view.as_path)).collect()
+        let views = self.nodes[node].speaker.routes(&RouteFilter {
+            table,
+            ..RouteFilter::default()
+        });
+        views
+            .into_iter()
+            .map(|view| (view.prefix.to_string(), view.as_path))
+            .collect()
     }
 
     fn step(&mut self, limit: Instant) {
@@ -159,11 +190,20 @@ impl Net {
             return;
         }
         let due = |half: &Half| half.keepalive.is_some_and(|(_, at)| at <= self.now);
-        if let Some(&(node, conn)) = self.halves.iter().find(|(_, half)| due(half)).map(|(key, _)| key) {
+        if let Some(&(node, conn)) = self
+            .halves
+            .iter()
+            .find(|(_, half)| due(half))
+            .map(|(key, _)| key)
+        {
             self.send(node, conn, keepalive());
             return;
         }
-        let due = |node: &Node| node.speaker.next_deadline().is_some_and(|deadline| deadline <= self.now);
+        let due = |node: &Node| {
+            node.speaker
+                .next_deadline()
+                .is_some_and(|deadline| deadline <= self.now)
+        };
         if let Some(node) = self.nodes.iter().position(due) {
             self.deliver(node, Event::Timeout);
         }
@@ -171,8 +211,16 @@ impl Net {
 
     fn next_time(&self) -> Option<Instant> {
         let queue = self.queue.keys().next().map(|(at, _)| *at);
-        let keepalives = self.halves.values().filter_map(|half| half.keepalive.map(|(_, at)| at)).min();
-        let deadlines = self.nodes.iter().filter_map(|node| node.speaker.next_deadline()).min();
+        let keepalives = self
+            .halves
+            .values()
+            .filter_map(|half| half.keepalive.map(|(_, at)| at))
+            .min();
+        let deadlines = self
+            .nodes
+            .iter()
+            .filter_map(|node| node.speaker.next_deadline())
+            .min();
         [queue, keepalives, deadlines].into_iter().flatten().min()
     }
 
@@ -180,10 +228,16 @@ impl Net {
         let timeout = matches!(event, Event::Timeout);
         let effects = self.nodes[node].speaker.handle(event, self.now);
         let next = self.nodes[node].speaker.next_deadline();
-        assert!(!timeout || next.is_none_or(|next| next > self.now), "a deadline that passed is no more");
+        assert!(
+            !timeout || next.is_none_or(|next| next > self.now),
+            "a deadline that passed is no more"
+        );
         let this = &mut self.nodes[node];
         if let Some(update) = this.speaker.take_fib() {
-            assert!(this.converged <= update.converged, "converged once, converged for ever");
+            assert!(
+                this.converged <= update.converged,
+                "converged once, converged for ever"
+            );
             this.converged = update.converged;
             for change in update.changes {
                 if change.next_hops.is_empty() {
@@ -193,9 +247,17 @@ impl Net {
                 }
             }
         }
-        let complete: BTreeMap<_, _> =
-            this.speaker.fib().changes.into_iter().map(|change| (change.prefix, change.next_hops)).collect();
-        assert_eq!(this.fib, complete, "whoever follows the changes has the complete state");
+        let complete: BTreeMap<_, _> = this
+            .speaker
+            .fib()
+            .changes
+            .into_iter()
+            .map(|change| (change.prefix, change.next_hops))
+            .collect();
+        assert_eq!(
+            this.fib, complete,
+            "whoever follows the changes has the complete state"
+        );
         for effect in effects {
             self.effect(node, effect);
         }
@@ -203,13 +265,22 @@ impl Net {
 
     fn effect(&mut self, node: usize, effect: Effect) {
         match effect {
-            Effect::Connect { conn, remote, local, .. } => self.connect(node, conn, remote, local),
+            Effect::Connect {
+                conn,
+                remote,
+                local,
+                ..
+            } => self.connect(node, conn, remote, local),
             Effect::SetTtl { .. } => {}
             Effect::Send { conn, bytes } => {
                 self.nodes[node].sent.extend(&bytes);
                 let len = bytes.len();
                 self.send(node, conn, bytes);
-                self.push(node, Event::Sent { conn, bytes: len }, Duration::from_millis(1));
+                self.push(
+                    node,
+                    Event::Sent { conn, bytes: len },
+                    Duration::from_millis(1),
+                );
             }
             Effect::Keepalive { conn, every } => {
                 if let Some(half) = self.halves.get_mut(&(node, conn)) {
@@ -223,9 +294,19 @@ impl Net {
     fn connect(&mut self, node: usize, conn: ConnId, remote: SocketAddr, local: Option<IpAddr>) {
         let family = |address: &IpAddr| address.is_ipv4() == remote.is_ipv4();
         let local = local.or_else(|| self.nodes[node].addresses.iter().copied().find(family));
-        let other = self.nodes.iter().position(|other| other.addresses.contains(&remote.ip()));
+        let other = self
+            .nodes
+            .iter()
+            .position(|other| other.addresses.contains(&remote.ip()));
         let (Some(local), Some(other)) = (local, other) else {
-            self.push(node, Event::ConnectFailed { conn, error: "unreachable".into() }, Duration::ZERO);
+            self.push(
+                node,
+                Event::ConnectFailed {
+                    conn,
+                    error: "unreachable".into(),
+                },
+                Duration::ZERO,
+            );
             return;
         };
         if self.cut.contains(&(node, other)) {
@@ -236,14 +317,34 @@ impl Net {
         let theirs = ConnId::Accepted(self.nodes[other].accepted);
         let (there, back) = (self.latency(), self.latency());
         for (owner, conn, peer) in [(node, conn, (other, theirs)), (other, theirs, (node, conn))] {
-            self.halves.insert((owner, conn), Half {
-                other: peer,
-                keepalive: None,
-                last_arrival: self.now + there,
-            });
+            self.halves.insert(
+                (owner, conn),
+                Half {
+                    other: peer,
+                    keepalive: None,
+                    last_arrival: self.now + there,
+                },
+            );
         }
-        self.push(other, Event::Accepted { conn: theirs, ends: Ends { local: remote, remote: local } }, there);
-        self.push(node, Event::Connected { conn, ends: Ends { local, remote } }, there + back);
+        self.push(
+            other,
+            Event::Accepted {
+                conn: theirs,
+                ends: Ends {
+                    local: remote,
+                    remote: local,
+                },
+            },
+            there,
+        );
+        self.push(
+            node,
+            Event::Connected {
+                conn,
+                ends: Ends { local, remote },
+            },
+            there + back,
+        );
         if let Some(half) = self.halves.get_mut(&(other, theirs)) {
             half.last_arrival = self.now + there + back;
         }
@@ -254,14 +355,30 @@ impl Net {
         if let Some(half) = self.halves.get_mut(&(node, conn)) {
             half.keepalive = half.keepalive.map(|(every, _)| (every, now + every));
             let (other, theirs) = half.other;
-            self.arrive(node, conn, other, Event::Received { conn: theirs, bytes });
+            self.arrive(
+                node,
+                conn,
+                other,
+                Event::Received {
+                    conn: theirs,
+                    bytes,
+                },
+            );
         }
     }
 
     fn close(&mut self, node: usize, conn: ConnId, error: &str) {
         if let Some(half) = self.halves.get(&(node, conn)) {
             let (other, theirs) = half.other;
-            self.arrive(node, conn, other, Event::Closed { conn: theirs, error: error.into() });
+            self.arrive(
+                node,
+                conn,
+                other,
+                Event::Closed {
+                    conn: theirs,
+                    error: error.into(),
+                },
+            );
         }
         self.halves.remove(&(node, conn));
     }
@@ -284,11 +401,15 @@ impl Net {
 
     fn push(&mut self, node: usize, event: Event, after: Duration) {
         self.sequence += 1;
-        self.queue.insert((self.now + after, self.sequence), (node, event));
+        self.queue
+            .insert((self.now + after, self.sequence), (node, event));
     }
 
     fn summary(&self) -> Vec<Vec<PeerStatus>> {
-        self.nodes.iter().map(|node| node.speaker.peers(self.now)).collect()
+        self.nodes
+            .iter()
+            .map(|node| node.speaker.peers(self.now))
+            .collect()
     }
 }
 
@@ -302,14 +423,22 @@ pub(crate) fn pair(seed: u64, change: impl Fn(usize, &mut Config, &mut PeerConfi
 }
 
 /// The configuration of one of the pair.
-pub(crate) fn pair_config(index: usize, change: impl Fn(usize, &mut Config, &mut PeerConfig)) -> Config {
+pub(crate) fn pair_config(
+    index: usize,
+    change: impl Fn(usize, &mut Config, &mut PeerConfig),
+) -> Config {
     let other = 1 - index;
     let mut config = Config::new([10, 0, 0, 1 + index as u8].into(), 65001 + index as u32);
     let mut peer = PeerConfig::new(65001 + other as u32);
-    peer.next_hops = [(crate::Family::Ipv6Unicast, ADDRESSES[index][1].parse().unwrap())].into();
+    peer.next_hops = [(
+        crate::Family::Ipv6Unicast,
+        ADDRESSES[index][1].parse().unwrap(),
+    )]
+    .into();
     change(index, &mut config, &mut peer);
     config.peers = [(ADDRESSES[other][0].parse::<IpAddr>().unwrap().into(), peer)].into();
     config
 }
 
-pub(crate) const ADDRESSES: [&[&str]; 2] = [&["192.0.2.1", "2001:db8::1"], &["192.0.2.2", "2001:db8::2"]];
+pub(crate) const ADDRESSES: [&[&str]; 2] =
+    [&["192.0.2.1", "2001:db8::1"], &["192.0.2.2", "2001:db8::2"]];

@@ -127,8 +127,14 @@ pub struct Timing {
 #[derive(Debug)]
 enum Phase {
     Down,
-    Opening { dial: Dial, candidates: Vec<Candidate> },
-    Established { live: Box<Live>, rival: Option<Rival> },
+    Opening {
+        dial: Dial,
+        candidates: Vec<Candidate>,
+    },
+    Established {
+        live: Box<Live>,
+        rival: Option<Rival>,
+    },
 }
 
 #[derive(Debug)]
@@ -136,8 +142,13 @@ enum Dial {
     /// A candidate has come so far that no other connection is wanted.
     Held,
     Passive,
-    Waiting { until: Instant },
-    Connecting { conn: ConnId, until: Instant },
+    Waiting {
+        until: Instant,
+    },
+    Connecting {
+        conn: ConnId,
+        until: Instant,
+    },
 }
 
 /// A connection that is not Established.
@@ -151,8 +162,13 @@ struct Candidate {
 
 #[derive(Debug)]
 enum Opening {
-    OpenSent { until: Instant },
-    OpenConfirm { negotiated: Box<Negotiated>, until: Option<Instant> },
+    OpenSent {
+        until: Instant,
+    },
+    OpenConfirm {
+        negotiated: Box<Negotiated>,
+        until: Option<Instant>,
+    },
 }
 
 /// The Established connection.
@@ -186,7 +202,11 @@ impl Session {
     /// Begins to connect and to accept.
     pub fn start(&mut self, cx: &mut Cx<'_>) {
         if let Phase::Down = self.phase {
-            let dial = if self.timing.passive { Dial::Passive } else { self.connect(cx) };
+            let dial = if self.timing.passive {
+                Dial::Passive
+            } else {
+                self.connect(cx)
+            };
             self.phase = Phase::Opening {
                 dial,
                 candidates: Vec::new(),
@@ -217,13 +237,26 @@ impl Session {
                 }
             }
             Phase::Established { live, rival } => {
-                let knows_hard = live.negotiated.restart.as_ref().is_some_and(|restart| restart.notification);
-                let last_word = notification.map(|word| if hard && knows_hard { word.hard() } else { word });
+                let knows_hard = live
+                    .negotiated
+                    .restart
+                    .as_ref()
+                    .is_some_and(|restart| restart.notification);
+                let last_word = notification.map(|word| {
+                    if hard && knows_hard {
+                        word.hard()
+                    } else {
+                        word
+                    }
+                });
                 close(live.conn, last_word.as_ref(), cx);
                 if let Some(rival) = rival {
                     close(rival.candidate.conn, None, cx);
                 }
-                cx.out.push(Output::Down { cause, graceful: false });
+                cx.out.push(Output::Down {
+                    cause,
+                    graceful: false,
+                });
             }
         }
     }
@@ -276,7 +309,11 @@ impl Session {
         }
         let wait = self.wait(cx);
         if let Phase::Opening { dial, candidates } = &mut self.phase {
-            *dial = if candidates.is_empty() { wait } else { Dial::Held };
+            *dial = if candidates.is_empty() {
+                wait
+            } else {
+                Dial::Held
+            };
             cx.out.push(Output::Failed(Cause {
                 by: ErrorSide::Transport,
                 notification: None,
@@ -297,7 +334,8 @@ impl Session {
             Phase::Down => {}
             Phase::Opening { dial, candidates } => {
                 // The peer would not make a second one if it still wanted the first.
-                let is_old = |candidate: &mut Candidate| matches!(candidate.conn, ConnId::Accepted(_));
+                let is_old =
+                    |candidate: &mut Candidate| matches!(candidate.conn, ConnId::Accepted(_));
                 for old in candidates.extract_if(.., is_old) {
                     close(old.conn, Some(&collision()), cx);
                 }
@@ -369,17 +407,29 @@ impl Session {
         match &self.phase {
             Phase::Down => {}
             Phase::Opening { dial, candidates } => {
-                silent.extend(candidates.iter().filter(|one| expired(one.until())).map(|one| one.conn));
+                silent.extend(
+                    candidates
+                        .iter()
+                        .filter(|one| expired(one.until()))
+                        .map(|one| one.conn),
+                );
                 match dial {
                     Dial::Waiting { until } if *until <= cx.now => dial_again = Some(None),
-                    Dial::Connecting { conn, until } if *until <= cx.now => dial_again = Some(Some(*conn)),
-                    Dial::Held | Dial::Passive | Dial::Waiting { .. } | Dial::Connecting { .. } => {}
+                    Dial::Connecting { conn, until } if *until <= cx.now => {
+                        dial_again = Some(Some(*conn))
+                    }
+                    Dial::Held | Dial::Passive | Dial::Waiting { .. } | Dial::Connecting { .. } => {
+                    }
                 }
             }
             Phase::Established { live, rival } => {
                 silent.extend(expired(live.silent_until).then_some(live.conn));
                 let rival = rival.as_ref().map(|rival| &rival.candidate);
-                silent.extend(rival.filter(|rival| expired(rival.until())).map(|rival| rival.conn));
+                silent.extend(
+                    rival
+                        .filter(|rival| expired(rival.until()))
+                        .map(|rival| rival.conn),
+                );
             }
         }
         for conn in silent {
@@ -394,7 +444,11 @@ impl Session {
                     text: "no answer".to_owned(),
                 }));
             }
-            let next = if self.timing.passive { Dial::Passive } else { self.connect(cx) };
+            let next = if self.timing.passive {
+                Dial::Passive
+            } else {
+                self.connect(cx)
+            };
             if let Phase::Opening { dial, .. } = &mut self.phase {
                 *dial = next;
             }
@@ -410,7 +464,11 @@ impl Session {
                     Dial::Held | Dial::Passive => None,
                     Dial::Waiting { until } | Dial::Connecting { until, .. } => Some(*until),
                 };
-                candidates.iter().filter_map(Candidate::until).chain(dial).min()
+                candidates
+                    .iter()
+                    .filter_map(Candidate::until)
+                    .chain(dial)
+                    .min()
             }
             Phase::Established { live, rival } => {
                 let rival = rival.as_ref().and_then(|rival| rival.candidate.until());
@@ -445,7 +503,10 @@ impl Session {
 
     fn is_dialling(&self, conn: ConnId) -> bool {
         match &self.phase {
-            Phase::Opening { dial: Dial::Connecting { conn: wanted, .. }, .. } => *wanted == conn,
+            Phase::Opening {
+                dial: Dial::Connecting { conn: wanted, .. },
+                ..
+            } => *wanted == conn,
             Phase::Down | Phase::Opening { .. } | Phase::Established { .. } => false,
         }
     }
@@ -470,7 +531,10 @@ impl Session {
     }
 
     fn open(&self, conn: ConnId, ends: Ends, cx: &mut Cx<'_>) -> Candidate {
-        cx.out.push(Output::Send(conn, self.settings.open(self.restarting).encode()));
+        cx.out.push(Output::Send(
+            conn,
+            self.settings.open(self.restarting).encode(),
+        ));
         Candidate {
             conn,
             ends,
@@ -484,13 +548,16 @@ impl Session {
     fn framer(&mut self, conn: ConnId) -> Option<&mut Framer> {
         match &mut self.phase {
             Phase::Down => None,
-            Phase::Opening { candidates, .. } => {
-                candidates.iter_mut().find(|candidate| candidate.conn == conn).map(|candidate| &mut candidate.framer)
-            }
+            Phase::Opening { candidates, .. } => candidates
+                .iter_mut()
+                .find(|candidate| candidate.conn == conn)
+                .map(|candidate| &mut candidate.framer),
             Phase::Established { live, .. } if live.conn == conn => Some(&mut live.framer),
             Phase::Established { rival, .. } => {
                 let candidate = rival.as_mut().map(|rival| &mut rival.candidate);
-                candidate.filter(|candidate| candidate.conn == conn).map(|candidate| &mut candidate.framer)
+                candidate
+                    .filter(|candidate| candidate.conn == conn)
+                    .map(|candidate| &mut candidate.framer)
             }
         }
     }
@@ -498,14 +565,22 @@ impl Session {
     fn candidate(&mut self, conn: ConnId) -> Option<&mut Candidate> {
         match &mut self.phase {
             Phase::Down => None,
-            Phase::Opening { candidates, .. } => candidates.iter_mut().find(|candidate| candidate.conn == conn),
-            Phase::Established { rival, .. } => {
-                rival.as_mut().map(|rival| &mut rival.candidate).filter(|candidate| candidate.conn == conn)
-            }
+            Phase::Opening { candidates, .. } => candidates
+                .iter_mut()
+                .find(|candidate| candidate.conn == conn),
+            Phase::Established { rival, .. } => rival
+                .as_mut()
+                .map(|rival| &mut rival.candidate)
+                .filter(|candidate| candidate.conn == conn),
         }
     }
 
-    fn frame(&mut self, conn: ConnId, frame: Frame<'_>, cx: &mut Cx<'_>) -> Result<(), Notification> {
+    fn frame(
+        &mut self,
+        conn: ConnId,
+        frame: Frame<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Notification> {
         if let Phase::Established { live, .. } = &mut self.phase
             && live.conn == conn
         {
@@ -530,7 +605,11 @@ impl Session {
                     Opening::OpenSent { .. } => 1,
                     Opening::OpenConfirm { .. } => 2,
                 };
-                Err(Notification::with_data(code::FSM, subcode, &[frame.kind as u8])) // RFC 6608
+                Err(Notification::with_data(
+                    code::FSM,
+                    subcode,
+                    &[frame.kind as u8],
+                )) // RFC 6608
             }
         }
     }
@@ -542,9 +621,14 @@ impl Session {
         match &mut self.phase {
             Phase::Down => return,
             Phase::Opening { dial, candidates } => {
-                let confirmed = |one: &Candidate| one.conn != conn && matches!(one.state, Opening::OpenConfirm { .. });
+                let confirmed = |one: &Candidate| {
+                    one.conn != conn && matches!(one.state, Opening::OpenConfirm { .. })
+                };
                 if let Some(other) = candidates.iter().position(confirmed) {
-                    let this = candidates.iter().position(|one| one.conn == conn).unwrap_or(other);
+                    let this = candidates
+                        .iter()
+                        .position(|one| one.conn == conn)
+                        .unwrap_or(other);
                     let loser = candidates.swap_remove(if stays { other } else { this });
                     close(loser.conn, Some(&collision()), cx);
                     if loser.conn == conn {
@@ -586,7 +670,10 @@ impl Session {
         }
         cx.out.push(Output::Send(conn, keepalive()));
         if negotiated.keepalive > 0 {
-            cx.out.push(Output::Keepalive(conn, Duration::from_secs(negotiated.keepalive.into())));
+            cx.out.push(Output::Keepalive(
+                conn,
+                Duration::from_secs(negotiated.keepalive.into()),
+            ));
         }
         let until = hold(&negotiated, cx.now);
         if let Some(candidate) = self.candidate(conn) {
@@ -601,10 +688,18 @@ impl Session {
         let Phase::Opening { candidates, .. } = &mut self.phase else {
             return;
         };
-        let Some(at) = candidates.iter().position(|candidate| candidate.conn == conn) else {
+        let Some(at) = candidates
+            .iter()
+            .position(|candidate| candidate.conn == conn)
+        else {
             return;
         };
-        let Candidate { conn, ends, framer, state } = candidates.swap_remove(at);
+        let Candidate {
+            conn,
+            ends,
+            framer,
+            state,
+        } = candidates.swap_remove(at);
         let Opening::OpenConfirm { negotiated, .. } = state else {
             return;
         };
@@ -654,7 +749,10 @@ impl Session {
         match &mut self.phase {
             Phase::Down => {}
             Phase::Opening { dial, candidates } => {
-                let Some(at) = candidates.iter().position(|candidate| candidate.conn == conn) else {
+                let Some(at) = candidates
+                    .iter()
+                    .position(|candidate| candidate.conn == conn)
+                else {
                     return;
                 };
                 candidates.swap_remove(at);
@@ -664,7 +762,11 @@ impl Session {
                 cx.out.push(Output::Failed(cause));
             }
             Phase::Established { live, rival } if live.conn == conn => {
-                let graceful = live.negotiated.restart.as_ref().is_some_and(|restart| keeps_routes(restart, &cause));
+                let graceful = live
+                    .negotiated
+                    .restart
+                    .as_ref()
+                    .is_some_and(|restart| keeps_routes(restart, &cause));
                 let rival = rival.take().map(|rival| rival.candidate);
                 let dial = if rival.is_some() { Dial::Held } else { wait };
                 self.phase = Phase::Opening {
@@ -691,7 +793,8 @@ impl Live {
             MessageType::RouteRefresh => {
                 let refresh = RouteRefresh::decode(frame.body)?;
                 let family = Family::from_wire(refresh.afi, refresh.safi);
-                let family = family.filter(|family| self.negotiated.context.families.contains(family));
+                let family =
+                    family.filter(|family| self.negotiated.context.families.contains(family));
                 if refresh.subtype == 0 {
                     cx.out.extend(family.map(Output::Refresh));
                 }

@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use crate::Family;
 use crate::config::{Config, PeerConfig};
 use crate::wire::{
-    Capability, Context, EXTENDED_MAX_LEN, GracefulRestartCapability, MAX_LEN, Notification, Open, code,
+    Capability, Context, EXTENDED_MAX_LEN, GracefulRestartCapability, MAX_LEN, Notification, Open,
+    code,
 };
 
 /// Everything that an OPEN or its judgement depends on. A session whose settings change is reset.
@@ -56,7 +57,8 @@ pub struct PeerRestart {
 impl Settings {
     /// The settings of a configured peer.
     pub fn new(config: &Config, peer: &PeerConfig) -> Self {
-        let seconds = |duration: std::time::Duration| u16::try_from(duration.as_secs()).unwrap_or(u16::MAX);
+        let seconds =
+            |duration: std::time::Duration| u16::try_from(duration.as_secs()).unwrap_or(u16::MAX);
         let hold_time = match seconds(peer.hold_time) {
             0 => 0,
             hold_time => hold_time.max(MIN_HOLD_TIME),
@@ -69,7 +71,9 @@ impl Settings {
             keepalive: peer.keepalive.map(|keepalive| seconds(keepalive).max(1)),
             families: peer.families.clone(),
             extended_next_hop: peer.extended_next_hop,
-            restart_time: peer.graceful_restart.map(|restart| seconds(restart.restart_time).min(MAX_RESTART_TIME)),
+            restart_time: peer
+                .graceful_restart
+                .map(|restart| seconds(restart.restart_time).min(MAX_RESTART_TIME)),
         }
     }
 
@@ -85,7 +89,12 @@ impl Settings {
 
     /// Our OPEN. `restarting`: routes of an earlier process are still in the kernel.
     pub fn open(&self, restarting: bool) -> Open {
-        let mut capabilities: Vec<Capability> = self.families.iter().copied().map(Capability::family).collect();
+        let mut capabilities: Vec<Capability> = self
+            .families
+            .iter()
+            .copied()
+            .map(Capability::family)
+            .collect();
         capabilities.push(Capability::RouteRefresh);
         if self.extended_next_hop {
             capabilities.push(Capability::ExtendedNextHop(vec![V4_BY_V6]));
@@ -96,7 +105,11 @@ impl Settings {
                 restarting,
                 notification: true,
                 restart_time,
-                families: self.families.iter().map(|family| (family.afi(), 1, restarting)).collect(),
+                families: self
+                    .families
+                    .iter()
+                    .map(|family| (family.afi(), 1, restarting))
+                    .collect(),
             }));
         }
         capabilities.push(Capability::FourOctetAs(self.local_as));
@@ -121,10 +134,18 @@ impl Settings {
             return refuse(6);
         }
         let offer = Offer::read(&open.capabilities);
-        let families: BTreeSet<Family> = self.families.intersection(&offer.families).copied().collect();
+        let families: BTreeSet<Family> = self
+            .families
+            .intersection(&offer.families)
+            .copied()
+            .collect();
         if families.is_empty() {
             // RFC 5492 §5: the data are the capabilities that are missed.
-            let missed: Vec<u8> = self.families.iter().flat_map(|family| [1, 4, 0, family.afi() as u8, 0, 1]).collect();
+            let missed: Vec<u8> = self
+                .families
+                .iter()
+                .flat_map(|family| [1, 4, 0, family.afi() as u8, 0, 1])
+                .collect();
             return Err(Notification::with_data(code::OPEN, 7, &missed));
         }
         let hold_time = self.hold_time.min(open.hold_time);
@@ -135,11 +156,17 @@ impl Settings {
                 four_octet_as: open.four_octet_as().is_some(),
                 extended_next_hop: self.extended_next_hop && offer.extended_next_hop,
                 ibgp: self.ibgp(),
-                max_len: if offer.extended_message { EXTENDED_MAX_LEN } else { MAX_LEN },
+                max_len: if offer.extended_message {
+                    EXTENDED_MAX_LEN
+                } else {
+                    MAX_LEN
+                },
             },
             remote_id: open.router_id,
             hold_time,
-            keepalive: self.keepalive.map_or(longest, |keepalive| keepalive.min(longest)),
+            keepalive: self
+                .keepalive
+                .map_or(longest, |keepalive| keepalive.min(longest)),
             route_refresh: offer.route_refresh,
             restart: offer.restart.filter(|_| self.restart_time.is_some()),
         })
@@ -172,7 +199,9 @@ impl Offer {
                     offer.families.extend(Family::from_wire(*afi, *safi));
                 }
                 Capability::RouteRefresh => offer.route_refresh = true,
-                Capability::ExtendedNextHop(entries) => offer.extended_next_hop |= entries.contains(&V4_BY_V6),
+                Capability::ExtendedNextHop(entries) => {
+                    offer.extended_next_hop |= entries.contains(&V4_BY_V6)
+                }
                 Capability::ExtendedMessage => offer.extended_message = true,
                 Capability::GracefulRestart(restart) => {
                     // RFC 4724 §3: of several, the last counts.
@@ -183,11 +212,15 @@ impl Offer {
                         families: restart
                             .families
                             .iter()
-                            .filter_map(|&(afi, safi, kept)| Some((Family::from_wire(afi, safi)?, kept)))
+                            .filter_map(|&(afi, safi, kept)| {
+                                Some((Family::from_wire(afi, safi)?, kept))
+                            })
                             .collect(),
                     });
                 }
-                Capability::FourOctetAs(_) | Capability::Fqdn { .. } | Capability::Unknown { .. } => {}
+                Capability::FourOctetAs(_)
+                | Capability::Fqdn { .. }
+                | Capability::Unknown { .. } => {}
             }
         }
         if !multiprotocol {

@@ -172,15 +172,25 @@ impl Speaker {
         match event {
             Event::Configure(config) => self.configure(config, now),
             Event::Originate(prefixes) => self.originate(prefixes),
-            Event::Connected { conn, ends } => self.on_conn(conn, now, |peer, cx| peer.session.connected(conn, ends, cx)),
+            Event::Connected { conn, ends } => {
+                self.on_conn(conn, now, |peer, cx| peer.session.connected(conn, ends, cx))
+            }
             Event::ConnectFailed { conn, error } => {
-                self.on_conn(conn, now, |peer, cx| peer.session.connect_failed(conn, error, cx));
+                self.on_conn(conn, now, |peer, cx| {
+                    peer.session.connect_failed(conn, error, cx)
+                });
                 self.conns.remove(&conn);
             }
             Event::Accepted { conn, ends } => self.accepted(conn, ends, now),
-            Event::Received { conn, bytes } => self.on_conn(conn, now, |peer, cx| peer.session.received(conn, &bytes, cx)),
+            Event::Received { conn, bytes } => self.on_conn(conn, now, |peer, cx| {
+                peer.session.received(conn, &bytes, cx)
+            }),
             Event::Sent { conn, bytes } => {
-                if let Some(peer) = self.conns.get(&conn).and_then(|address| self.peers.get_mut(address)) {
+                if let Some(peer) = self
+                    .conns
+                    .get(&conn)
+                    .and_then(|address| self.peers.get_mut(address))
+                {
                     peer.sent(conn, bytes);
                 }
             }
@@ -197,7 +207,10 @@ impl Speaker {
 
     /// When [`Event::Timeout`] must come, if nothing else does before.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let peers = self.peers.values().filter_map(|peer| peer.next_deadline(!self.converged));
+        let peers = self
+            .peers
+            .values()
+            .filter_map(|peer| peer.next_deadline(!self.converged));
         let convergence = (!self.converged).then_some(self.deferred_until);
         peers.chain(convergence).min()
     }
@@ -213,7 +226,10 @@ impl Speaker {
             next_hops: self.rib.next_hops(&prefix),
         };
         Some(FibUpdate {
-            changes: std::mem::take(&mut self.fib_dirty).into_iter().map(change).collect(),
+            changes: std::mem::take(&mut self.fib_dirty)
+                .into_iter()
+                .map(change)
+                .collect(),
             converged: self.converged,
         })
     }
@@ -224,7 +240,11 @@ impl Speaker {
             prefix: *prefix,
             next_hops: self.rib.next_hops(prefix),
         };
-        let changes = self.rib.prefixes().map(change).filter(|change| !change.next_hops.is_empty());
+        let changes = self
+            .rib
+            .prefixes()
+            .map(change)
+            .filter(|change| !change.next_hops.is_empty());
         FibUpdate {
             changes: changes.collect(),
             converged: self.converged,
@@ -236,20 +256,30 @@ impl Speaker {
             return;
         }
         self.rib.set_multipath(config.multipath);
-        let gone: Vec<PeerAddress> =
-            self.peers.keys().filter(|address| !config.peers.contains_key(address)).copied().collect();
+        let gone: Vec<PeerAddress> = self
+            .peers
+            .keys()
+            .filter(|address| !config.peers.contains_key(address))
+            .copied()
+            .collect();
         self.config = config;
         for address in gone {
             let last_word = Notification::new(code::CEASE, cease::PEER_DECONFIGURED);
-            self.on_peer(address, now, |peer, cx| peer.session.stop(Some(last_word), cx));
+            self.on_peer(address, now, |peer, cx| {
+                peer.session.stop(Some(last_word), cx)
+            });
             if let Some(peer) = self.peers.remove(&address) {
                 self.flush(&peer);
                 self.free_sources.push(peer.source);
             }
             info!(peer = %address, "peer removed");
         }
-        let wanted: Vec<(PeerAddress, PeerConfig)> =
-            self.config.peers.iter().map(|(address, peer)| (*address, peer.clone())).collect();
+        let wanted: Vec<(PeerAddress, PeerConfig)> = self
+            .config
+            .peers
+            .iter()
+            .map(|(address, peer)| (*address, peer.clone()))
+            .collect();
         for (address, wanted) in wanted {
             self.configure_peer(address, wanted, now);
         }
@@ -261,7 +291,9 @@ impl Speaker {
             transport_changed = peer.take_config(wanted.clone());
             let changes = peer.follow_config(&self.config);
             if let Some(import) = changes.import {
-                let judge = |prefix: &IpNet, attributes: &Attributes| import.judge(attributes).or_else(|| martian(prefix));
+                let judge = |prefix: &IpNet, attributes: &Attributes| {
+                    import.judge(attributes).or_else(|| martian(prefix))
+                };
                 self.rib.rejudge(peer.source, judge);
             }
             if changes.export {
@@ -276,7 +308,10 @@ impl Speaker {
                 }
                 None => self.rib.add_source(source),
             };
-            self.peers.insert(address, Peer::new(address, &self.config, wanted.clone(), id, now));
+            self.peers.insert(
+                address,
+                Peer::new(address, &self.config, wanted.clone(), id, now),
+            );
             info!(peer = %address, remote_as = wanted.remote_as, "peer added");
         }
         let (settings, timing) = peer::session_settings(&self.config, &wanted);
@@ -299,10 +334,18 @@ impl Speaker {
         if self.stopped {
             return;
         }
-        let prefixes: BTreeMap<IpNet, Origin> =
-            prefixes.into_iter().map(|(prefix, origin)| (prefix.trunc(), origin)).collect();
-        let before = self.originated.replace(prefixes.clone()).unwrap_or_default();
-        for prefix in before.keys().filter(|prefix| !prefixes.contains_key(prefix)) {
+        let prefixes: BTreeMap<IpNet, Origin> = prefixes
+            .into_iter()
+            .map(|(prefix, origin)| (prefix.trunc(), origin))
+            .collect();
+        let before = self
+            .originated
+            .replace(prefixes.clone())
+            .unwrap_or_default();
+        for prefix in before
+            .keys()
+            .filter(|prefix| !prefixes.contains_key(prefix))
+        {
             self.rib.withdraw(SourceId::LOCAL, prefix);
         }
         for (prefix, origin) in prefixes {
@@ -324,7 +367,9 @@ impl Speaker {
         if let Some(ttl) = peer.config.ttl {
             self.effects.push(Effect::SetTtl { conn, ttl });
         }
-        self.on_peer(address, now, |peer, cx| peer.session.accepted(conn, ends, cx));
+        self.on_peer(address, now, |peer, cx| {
+            peer.session.accepted(conn, ends, cx)
+        });
     }
 
     fn stop(&mut self, stop: &Stop, now: Instant) {
@@ -341,9 +386,16 @@ impl Speaker {
     }
 
     fn timeout(&mut self, now: Instant) {
-        let due = |peer: &Peer| peer.next_deadline(false).is_some_and(|deadline| deadline <= now);
-        let addresses: Vec<PeerAddress> =
-            self.peers.iter().filter(|(_, peer)| due(peer)).map(|(address, _)| *address).collect();
+        let due = |peer: &Peer| {
+            peer.next_deadline(false)
+                .is_some_and(|deadline| deadline <= now)
+        };
+        let addresses: Vec<PeerAddress> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| due(peer))
+            .map(|(address, _)| *address)
+            .collect();
         for address in addresses {
             self.on_peer(address, now, |peer, cx| peer.session.timeout(cx));
             if let Some(peer) = self.peers.get_mut(&address)
@@ -364,17 +416,25 @@ impl Speaker {
     }
 
     /// Lets a session act, and does what it wants done.
-    fn on_peer(&mut self, address: PeerAddress, now: Instant, act: impl FnOnce(&mut Peer, &mut Cx<'_>)) {
+    fn on_peer(
+        &mut self,
+        address: PeerAddress,
+        now: Instant,
+        act: impl FnOnce(&mut Peer, &mut Cx<'_>),
+    ) {
         let Some(peer) = self.peers.get_mut(&address) else {
             return;
         };
         let mut out = Vec::new();
-        act(peer, &mut Cx {
-            now,
-            rng: &mut self.rng,
-            next_conn: &mut self.next_conn,
-            out: &mut out,
-        });
+        act(
+            peer,
+            &mut Cx {
+                now,
+                rng: &mut self.rng,
+                next_conn: &mut self.next_conn,
+                out: &mut out,
+            },
+        );
         for output in out {
             self.output(address, output, now);
         }
@@ -460,7 +520,8 @@ impl Speaker {
             let attributes = self.rib.intern(attributes);
             for prefix in prefixes {
                 let rejected = rejected.or_else(|| martian(&prefix));
-                self.rib.announce(source, prefix, attributes.clone(), rejected);
+                self.rib
+                    .announce(source, prefix, attributes.clone(), rejected);
             }
         }
         if let Some(family) = update.end_of_rib {
@@ -499,7 +560,9 @@ impl Speaker {
                 crate::Export::Best => changed.best.iter().copied().collect(),
                 crate::Export::Originated => {
                     let ours = |prefix: &IpNet| {
-                        self.originated.as_ref().is_some_and(|originated| originated.contains_key(prefix))
+                        self.originated
+                            .as_ref()
+                            .is_some_and(|originated| originated.contains_key(prefix))
                             || peer.out.knows(prefix)
                     };
                     changed.best.iter().copied().filter(ours).collect()
@@ -507,8 +570,12 @@ impl Speaker {
             };
             peer.out.mark(concerned);
         }
-        let addresses: Vec<PeerAddress> =
-            self.peers.iter().filter(|(_, peer)| peer.wants_to_send()).map(|(address, _)| *address).collect();
+        let addresses: Vec<PeerAddress> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.wants_to_send())
+            .map(|(address, _)| *address)
+            .collect();
         for address in addresses {
             self.pump(address);
         }
@@ -530,7 +597,11 @@ impl Speaker {
     }
 
     fn everyone_converged(&mut self, now: Instant) -> bool {
-        let waiting = self.peers.values_mut().filter_map(|peer| (!peer.has_converged(now)).then_some(())).count();
+        let waiting = self
+            .peers
+            .values_mut()
+            .filter_map(|peer| (!peer.has_converged(now)).then_some(()))
+            .count();
         // Before the first originate() the configuration may not be complete either.
         waiting == 0 && self.originated.is_some()
     }

@@ -78,7 +78,13 @@ pub(super) struct Changes {
 }
 
 impl Peer {
-    pub(super) fn new(address: PeerAddress, config: &Config, peer: PeerConfig, source: SourceId, now: Instant) -> Self {
+    pub(super) fn new(
+        address: PeerAddress,
+        config: &Config,
+        peer: PeerConfig,
+        source: SourceId,
+        now: Instant,
+    ) -> Self {
         let (settings, timing) = session_settings(config, &peer);
         Self {
             address,
@@ -108,7 +114,12 @@ impl Peer {
         let Some(live) = &mut self.up else {
             return Changes::default();
         };
-        let (import, export) = rules(config, &self.config, live.ends, live.negotiated.context.extended_next_hop);
+        let (import, export) = rules(
+            config,
+            &self.config,
+            live.ends,
+            live.negotiated.context.extended_next_hop,
+        );
         let import_changed = live.import != import;
         live.import = import.clone();
         Changes {
@@ -125,22 +136,42 @@ impl Peer {
     pub(super) fn remote(&self) -> SocketAddr {
         match self.address.ip {
             IpAddr::V4(ip) => SocketAddr::new(ip.into(), self.config.port),
-            IpAddr::V6(ip) => SocketAddrV6::new(ip, self.config.port, 0, self.address.scope_id).into(),
+            IpAddr::V6(ip) => {
+                SocketAddrV6::new(ip, self.config.port, 0, self.address.scope_id).into()
+            }
         }
     }
 
     /// The session came up: the families whose old routes must go, because the peer did not keep its own.
     pub(super) fn up(&mut self, config: &Config, up: Up, now: Instant) -> Vec<Family> {
-        let Up { conn, ends, negotiated } = up;
-        let (import, export) = rules(config, &self.config, ends, negotiated.context.extended_next_hop);
+        let Up {
+            conn,
+            ends,
+            negotiated,
+        } = up;
+        let (import, export) = rules(
+            config,
+            &self.config,
+            ends,
+            negotiated.context.extended_next_hop,
+        );
         self.counters.established += 1;
         let mut gone = Vec::new();
         if let Some(mut restart) = self.restart.take() {
             let kept = |family: &Family| {
-                let by_peer = negotiated.restart.as_ref().and_then(|restart| restart.families.get(family));
+                let by_peer = negotiated
+                    .restart
+                    .as_ref()
+                    .and_then(|restart| restart.families.get(family));
                 negotiated.context.families.contains(family) && by_peer == Some(&true)
             };
-            gone.extend(restart.families.iter().copied().filter(|family| !kept(family)));
+            gone.extend(
+                restart
+                    .families
+                    .iter()
+                    .copied()
+                    .filter(|family| !kept(family)),
+            );
             restart.families.retain(kept);
             let stale_time = self.config.graceful_restart.unwrap_or_default().stale_time;
             restart.until = now + stale_time;
@@ -165,7 +196,11 @@ impl Peer {
     pub(super) fn down(&mut self, graceful: bool, now: Instant) -> Vec<(Family, Fate)> {
         self.out = AdjOut::default();
         let before = self.restart.take();
-        let restart = self.up.take().and_then(|live| live.negotiated.restart).filter(|_| graceful);
+        let restart = self
+            .up
+            .take()
+            .and_then(|live| live.negotiated.restart)
+            .filter(|_| graceful);
         if let Some(restart) = &restart {
             self.restart = Some(Restart {
                 until: now + Duration::from_secs(restart.restart_time.into()),
@@ -177,12 +212,17 @@ impl Peer {
             Some(restart) if restart.families.contains(&family) => Fate::Kept,
             _ => Fate::Dropped,
         };
-        Family::ALL.into_iter().map(|family| (family, fate(family))).collect()
+        Family::ALL
+            .into_iter()
+            .map(|family| (family, fate(family)))
+            .collect()
     }
 
     /// The peer's old routes have waited long enough.
     pub(super) fn restart_is_over(&mut self, now: Instant) -> bool {
-        self.restart.take_if(|restart| restart.until <= now).is_some()
+        self.restart
+            .take_if(|restart| restart.until <= now)
+            .is_some()
     }
 
     pub(super) fn end_of_rib(&mut self, family: Family) {
@@ -196,7 +236,9 @@ impl Peer {
     }
 
     pub(super) fn judge(&self, attributes: &Attributes) -> Option<Rejection> {
-        self.up.as_ref().and_then(|live| live.import.judge(attributes))
+        self.up
+            .as_ref()
+            .and_then(|live| live.import.judge(attributes))
     }
 
     pub(super) fn note_update(&mut self, update: &Update, now: Instant) {
@@ -245,17 +287,26 @@ impl Peer {
     pub(super) fn pump(&mut self, rib: &mut Rib, complete: bool) -> Option<(ConnId, Vec<u8>)> {
         let live = self.up.as_mut()?;
         let room = IN_FLIGHT.checked_sub(live.in_flight)?;
-        let mut exported: HashMap<(*const Attributes, SourceKind, Family), Option<Arc<Attributes>>> = HashMap::new();
+        let mut exported: HashMap<
+            (*const Attributes, SourceKind, Family),
+            Option<Arc<Attributes>>,
+        > = HashMap::new();
         let families = &live.negotiated.context.families;
         let (source, export) = (self.source, &live.export);
         self.out.group(|prefix| {
             let family = Family::of(prefix);
-            let path = rib.best(prefix).filter(|path| path.source != source && families.contains(&family))?;
+            let path = rib
+                .best(prefix)
+                .filter(|path| path.source != source && families.contains(&family))?;
             let kind = rib.source(path.source).kind;
             let attributes = Arc::clone(&path.attributes);
             exported
                 .entry((Arc::as_ptr(&attributes), kind, family))
-                .or_insert_with(|| export.apply(family, kind, &attributes).map(|told| rib.intern(told)))
+                .or_insert_with(|| {
+                    export
+                        .apply(family, kind, &attributes)
+                        .map(|told| rib.intern(told))
+                })
                 .clone()
         });
         if complete && self.out.is_grouped() {
@@ -287,10 +338,18 @@ impl Peer {
     }
 
     pub(super) fn next_deadline(&self, with_convergence: bool) -> Option<Instant> {
-        let waits = |live: &&Live| with_convergence && !live.converged && live.negotiated.restart.is_none();
-        let quiet = self.up.as_ref().filter(waits).map(|live| live.last_update + QUIET);
+        let waits =
+            |live: &&Live| with_convergence && !live.converged && live.negotiated.restart.is_none();
+        let quiet = self
+            .up
+            .as_ref()
+            .filter(waits)
+            .map(|live| live.last_update + QUIET);
         let restart = self.restart.as_ref().map(|restart| restart.until);
-        [self.session.next_deadline(), restart, quiet].into_iter().flatten().min()
+        [self.session.next_deadline(), restart, quiet]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -304,10 +363,19 @@ pub(super) fn session_settings(config: &Config, peer: &PeerConfig) -> (Settings,
 }
 
 /// A peer as a source of routes.
-pub(super) fn source(address: PeerAddress, config: &Config, peer: &PeerConfig, router_id: Ipv4Addr) -> Source {
+pub(super) fn source(
+    address: PeerAddress,
+    config: &Config,
+    peer: &PeerConfig,
+    router_id: Ipv4Addr,
+) -> Source {
     let ibgp = peer.remote_as == peer.local_as.unwrap_or(config.local_as);
     Source {
-        kind: if ibgp { SourceKind::Internal } else { SourceKind::External },
+        kind: if ibgp {
+            SourceKind::Internal
+        } else {
+            SourceKind::External
+        },
         router_id,
         address: address.ip,
     }
@@ -316,7 +384,9 @@ pub(super) fn source(address: PeerAddress, config: &Config, peer: &PeerConfig, r
 /// A cause in words.
 pub(super) fn describe(cause: &Cause) -> String {
     match &cause.notification {
-        Some(notification) if notification.is_hard() => format!("Hard Reset: {}", notification.inner()),
+        Some(notification) if notification.is_hard() => {
+            format!("Hard Reset: {}", notification.inner())
+        }
         Some(notification) if cause.by == ErrorSide::Remote => format!("received: {notification}"),
         Some(notification) => notification.to_string(),
         None => cause.text.clone(),
@@ -324,7 +394,12 @@ pub(super) fn describe(cause: &Cause) -> String {
 }
 
 /// The rules of import and export for a session.
-fn rules(config: &Config, peer: &PeerConfig, ends: Ends, extended_next_hop: bool) -> (Import, ExportContext) {
+fn rules(
+    config: &Config,
+    peer: &PeerConfig,
+    ends: Ends,
+    extended_next_hop: bool,
+) -> (Import, ExportContext) {
     let local_as = peer.local_as.unwrap_or(config.local_as);
     let ibgp = local_as == peer.remote_as;
     let local = ends.local.ip().to_canonical();

@@ -21,12 +21,23 @@ fn two_speakers_exchange_routes_of_both_families_on_one_session() {
     let mut net = pair(1, |_, _, _| {});
     net.originate(A, &["10.1.0.0/26", "fd00:1::/122"]);
     net.originate(B, &["10.2.0.0/26"]);
-    let took = net.until(secs(5), "routes", |net| net.nodes[B].fib.len() == 2 && net.nodes[A].fib.len() == 1);
+    let took = net.until(secs(5), "routes", |net| {
+        net.nodes[B].fib.len() == 2 && net.nodes[A].fib.len() == 1
+    });
     assert!(took < secs(1), "{took:?}");
-    assert_eq!(net.nodes[B].fib, fib(&[("10.1.0.0/26", &["192.0.2.1"]), ("fd00:1::/122", &["2001:db8::1"])]));
+    assert_eq!(
+        net.nodes[B].fib,
+        fib(&[
+            ("10.1.0.0/26", &["192.0.2.1"]),
+            ("fd00:1::/122", &["2001:db8::1"])
+        ])
+    );
     assert_eq!(
         net.routes(B, RouteTable::Received)[..2],
-        [("10.1.0.0/26".to_owned(), "65001".to_owned()), ("10.2.0.0/26".to_owned(), String::new())]
+        [
+            ("10.1.0.0/26".to_owned(), "65001".to_owned()),
+            ("10.2.0.0/26".to_owned(), String::new())
+        ]
     );
     let status = net.peer(A, B);
     assert_eq!(status.state, SessionState::Established);
@@ -49,12 +60,20 @@ fn an_ipv6_session_carries_ipv4_with_its_configured_next_hop() {
         let mut config = Config::new([10, 0, 0, 1 + index as u8].into(), 65001 + index as u32);
         let mut peer = PeerConfig::new(65001 + other as u32);
         peer.next_hops = [(Family::Ipv4Unicast, ADDRESSES[index][0].parse().unwrap())].into();
-        config.peers.insert(ADDRESSES[other][1].parse::<IpAddr>().unwrap().into(), peer);
+        config
+            .peers
+            .insert(ADDRESSES[other][1].parse::<IpAddr>().unwrap().into(), peer);
         net.add(config, ADDRESSES[index]);
     }
     net.originate(A, &["10.1.0.0/26", "fd00:1::/122"]);
     net.until(secs(5), "routes", |net| net.nodes[B].fib.len() == 2);
-    assert_eq!(net.nodes[B].fib, fib(&[("10.1.0.0/26", &["192.0.2.1"]), ("fd00:1::/122", &["2001:db8::1"])]));
+    assert_eq!(
+        net.nodes[B].fib,
+        fib(&[
+            ("10.1.0.0/26", &["192.0.2.1"]),
+            ("fd00:1::/122", &["2001:db8::1"])
+        ])
+    );
 }
 
 #[test]
@@ -65,7 +84,9 @@ fn ipv4_goes_by_an_ipv6_next_hop_when_both_agree() {
         let mut config = Config::new([10, 0, 0, 1 + index as u8].into(), 65001 + index as u32);
         let mut peer = PeerConfig::new(65001 + other as u32);
         peer.extended_next_hop = true;
-        config.peers.insert(ADDRESSES[other][1].parse::<IpAddr>().unwrap().into(), peer);
+        config
+            .peers
+            .insert(ADDRESSES[other][1].parse::<IpAddr>().unwrap().into(), peer);
         net.add(config, ADDRESSES[index]);
     }
     net.originate(A, &["10.1.0.0/26"]);
@@ -93,7 +114,11 @@ fn simultaneous_connections_end_in_one_session_whatever_the_timing() {
         assert!(took < secs(11), "seed {seed}: {took:?}");
         net.run_for(secs(30));
         assert!(net.established(A, B), "seed {seed}");
-        assert_eq!((net.nodes[A].fib.len(), net.nodes[B].fib.len()), (1, 1), "seed {seed}");
+        assert_eq!(
+            (net.nodes[A].fib.len(), net.nodes[B].fib.len()),
+            (1, 1),
+            "seed {seed}"
+        );
         let count = net.peer(A, B).established_count;
         assert!(count <= 2, "seed {seed}: {count} sessions");
     }
@@ -124,7 +149,10 @@ fn silence_ends_the_session_when_the_hold_time_is_over_and_it_returns_within_fiv
     let took = net.until(secs(20), "down", |net| net.nodes[B].fib.is_empty());
     assert!((secs(6)..secs(10)).contains(&took), "{took:?}");
     let error = net.peer(B, A).last_error.unwrap();
-    assert_eq!((error.by, error.code, error.text.as_str()), (ErrorSide::Local, Some(4), "Hold Timer Expired"));
+    assert_eq!(
+        (error.by, error.code, error.text.as_str()),
+        (ErrorSide::Local, Some(4), "Hold Timer Expired")
+    );
     net.run_for(secs(100));
     net.cut(A, B, false);
     let took = net.until(secs(20), "up again", |net| net.nodes[B].fib.len() == 1);
@@ -144,7 +172,16 @@ fn a_hold_time_of_zero_keeps_a_silent_session() {
 fn an_open_that_cannot_be_accepted_is_answered_in_the_words_of_the_rfc() {
     type Change = fn(usize, &mut Config, &mut PeerConfig);
     let cases: &[(&str, Change, (u8, u8), &str)] = &[
-        ("wrong AS", |index, _, peer| if index == A { peer.remote_as = 7 }, (2, 2), "Bad Peer AS"),
+        (
+            "wrong AS",
+            |index, _, peer| {
+                if index == A {
+                    peer.remote_as = 7
+                }
+            },
+            (2, 2),
+            "Bad Peer AS",
+        ),
         (
             "no common family",
             |index, _, peer| peer.families = [Family::ALL[index]].into(),
@@ -167,9 +204,15 @@ fn an_open_that_cannot_be_accepted_is_answered_in_the_words_of_the_rfc() {
         net.run_for(secs(20));
         let status = net.peer(A, B);
         assert_ne!(status.state, SessionState::Established, "{name}");
-        let errors: Vec<_> = [net.peer(A, B), net.peer(B, A)].into_iter().filter_map(|peer| peer.last_error).collect();
+        let errors: Vec<_> = [net.peer(A, B), net.peer(B, A)]
+            .into_iter()
+            .filter_map(|peer| peer.last_error)
+            .collect();
         assert!(
-            errors.iter().any(|error| (error.code, error.subcode) == (Some(*code), Some(*subcode)) && error.text.contains(text)),
+            errors.iter().any(
+                |error| (error.code, error.subcode) == (Some(*code), Some(*subcode))
+                    && error.text.contains(text)
+            ),
             "{name}: {errors:?}"
         );
     }
@@ -177,14 +220,23 @@ fn an_open_that_cannot_be_accepted_is_answered_in_the_words_of_the_rfc() {
         config.router_id = [1, 1, 1, 1].into();
         peer.hold_time = secs(1);
     });
-    net.until(secs(10), "equal identifiers between ASes are allowed", |net| net.established(A, B));
-    assert_eq!(net.peer(A, B).session.unwrap().hold_time, 3, "one second is raised to three");
+    net.until(
+        secs(10),
+        "equal identifiers between ASes are allowed",
+        |net| net.established(A, B),
+    );
+    assert_eq!(
+        net.peer(A, B).session.unwrap().hold_time,
+        3,
+        "one second is raised to three"
+    );
 }
 
 #[test]
 fn an_administrative_shutdown_tells_the_peer_why_and_takes_the_routes_along() {
     for restart in [None, Some(GracefulRestart::default())] {
-        let change = |_: usize, _: &mut Config, peer: &mut PeerConfig| peer.graceful_restart = restart;
+        let change =
+            |_: usize, _: &mut Config, peer: &mut PeerConfig| peer.graceful_restart = restart;
         let mut net = pair(11, change);
         net.originate(A, &["10.1.0.0/26"]);
         net.until(secs(5), "route", |net| net.nodes[B].fib.len() == 1);
@@ -193,9 +245,17 @@ fn an_administrative_shutdown_tells_the_peer_why_and_takes_the_routes_along() {
         let error = net.peer(B, A).last_error.unwrap();
         assert_eq!(error.by, ErrorSide::Remote);
         assert_eq!(error.communication.as_deref(), Some("rack maintenance"));
-        assert!(error.text.contains("Administrative Shutdown"), "{}", error.text);
+        assert!(
+            error.text.contains("Administrative Shutdown"),
+            "{}",
+            error.text
+        );
         net.run_for(secs(30));
-        assert_ne!(net.peer(B, A).state, SessionState::Established, "it stays away");
+        assert_ne!(
+            net.peer(B, A).state,
+            SessionState::Established,
+            "it stays away"
+        );
     }
 }
 
@@ -203,8 +263,15 @@ fn an_administrative_shutdown_tells_the_peer_why_and_takes_the_routes_along() {
 fn a_peer_can_be_shut_down_and_brought_back_by_configuration() {
     let mut net = pair(12, |_, _, _| {});
     net.until(secs(5), "up", |net| net.established(A, B));
-    net.event(A, Event::Configure(pair_config(A, |_, _, peer| peer.shutdown = Some("for now".into()))));
-    net.until(secs(1), "down", |net| net.peer(B, A).state != SessionState::Established);
+    net.event(
+        A,
+        Event::Configure(pair_config(A, |_, _, peer| {
+            peer.shutdown = Some("for now".into())
+        })),
+    );
+    net.until(secs(1), "down", |net| {
+        net.peer(B, A).state != SessionState::Established
+    });
     assert_eq!(net.peer(A, B).state, SessionState::Idle);
     assert!(net.peer(A, B).shutdown);
     net.run_for(secs(60));
@@ -218,17 +285,51 @@ fn only_what_is_in_the_open_resets_a_session() {
     type Change = fn(usize, &mut Config, &mut PeerConfig);
     let cases: &[(&str, Change, bool)] = &[
         ("nothing", |_, _, _| {}, false),
-        ("retry time", |_, _, peer| peer.connect_retry = secs(3), false),
-        ("next hop", |_, _, peer| drop(peer.next_hops.insert(Family::Ipv6Unicast, "2001:db8::9".parse().unwrap())), false),
+        (
+            "retry time",
+            |_, _, peer| peer.connect_retry = secs(3),
+            false,
+        ),
+        (
+            "next hop",
+            |_, _, peer| {
+                peer.next_hops = [(Family::Ipv6Unicast, "2001:db8::9".parse().unwrap())].into()
+            },
+            false,
+        ),
         ("allowed AS", |_, _, peer| peer.allow_own_as = 2, false),
         ("export", |_, _, peer| peer.export = Export::Best, false),
-        ("multipath", |_, config, _| config.multipath.max_paths = 1, false),
-        ("stale time", |_, _, peer| peer.graceful_restart.as_mut().unwrap().stale_time = secs(1), false),
-        ("another peer", |_, config, _| config.deferral = secs(1), false),
-        ("families", |_, _, peer| peer.families = [Family::Ipv4Unicast].into(), true),
+        (
+            "multipath",
+            |_, config, _| config.multipath.max_paths = 1,
+            false,
+        ),
+        (
+            "stale time",
+            |_, _, peer| peer.graceful_restart.as_mut().unwrap().stale_time = secs(1),
+            false,
+        ),
+        (
+            "another peer",
+            |_, config, _| config.deferral = secs(1),
+            false,
+        ),
+        (
+            "families",
+            |_, _, peer| peer.families = [Family::Ipv4Unicast].into(),
+            true,
+        ),
         ("hold time", |_, _, peer| peer.hold_time = secs(30), true),
-        ("restart time", |_, _, peer| peer.graceful_restart = None, true),
-        ("router id", |_, config, _| config.router_id = [9, 9, 9, 9].into(), true),
+        (
+            "restart time",
+            |_, _, peer| peer.graceful_restart = None,
+            true,
+        ),
+        (
+            "router id",
+            |_, config, _| config.router_id = [9, 9, 9, 9].into(),
+            true,
+        ),
         ("port", |_, _, peer| peer.port = 1179, true),
         ("ttl", |_, _, peer| peer.ttl = Some(1), true),
     ];
@@ -239,14 +340,22 @@ fn only_what_is_in_the_open_resets_a_session() {
         net.event(A, Event::Configure(pair_config(A, change)));
         net.run_for(secs(20));
         assert!(net.established(A, B), "{name}");
-        assert_eq!(net.peer(B, A).established_count, 1 + u64::from(*reset), "{name}");
+        assert_eq!(
+            net.peer(B, A).established_count,
+            1 + u64::from(*reset),
+            "{name}"
+        );
     }
     let mut net = pair(13, |_, _, _| {});
     net.originate(A, &["fd00:1::/122"]);
     net.until(secs(5), "route", |net| net.nodes[B].fib.len() == 1);
     net.event(A, Event::Configure(pair_config(A, cases[2].1)));
     let moved = fib(&[("fd00:1::/122", &["2001:db8::9"])]);
-    net.until(secs(1), "the new next hop is told on the living session", |net| net.nodes[B].fib == moved);
+    net.until(
+        secs(1),
+        "the new next hop is told on the living session",
+        |net| net.nodes[B].fib == moved,
+    );
 }
 
 #[test]
@@ -259,7 +368,13 @@ fn a_removed_peer_is_told_and_its_routes_go() {
     net.event(A, Event::Configure(config));
     assert!(net.nodes[A].fib.is_empty());
     net.run_for(secs(1));
-    assert!(net.peer(B, A).last_error.unwrap().text.contains("Peer De-configured"));
+    assert!(
+        net.peer(B, A)
+            .last_error
+            .unwrap()
+            .text
+            .contains("Peer De-configured")
+    );
     net.event(A, Event::Configure(pair_config(A, |_, _, _| {})));
     net.until(secs(10), "back", |net| net.nodes[A].fib.len() == 1);
 }
@@ -278,7 +393,11 @@ fn a_changed_import_rule_judges_the_routes_that_are_there() {
         }
     };
     net.event(A, Event::Configure(pair_config(A, own_as)));
-    assert_eq!(net.nodes[A].fib.len(), 1, "nothing of that changes anything");
+    assert_eq!(
+        net.nodes[A].fib.len(),
+        1,
+        "nothing of that changes anything"
+    );
     assert_eq!(net.peer(A, B).established_count, 1);
 }
 
@@ -287,42 +406,70 @@ fn both_routers_of_a_rack_share_the_load_and_neither_hears_of_the_other() {
     for export in [Export::Originated, Export::Best] {
         let mut net = rack(17, export);
         net.until(secs(10), "ECMP", |net| {
-            net.nodes[0].fib == fib(&[("0.0.0.0/0", &["192.0.2.11", "192.0.2.12"]), ("::/0", &["2001:db8::11", "2001:db8::12"])])
+            net.nodes[0].fib
+                == fib(&[
+                    ("0.0.0.0/0", &["192.0.2.11", "192.0.2.12"]),
+                    ("::/0", &["2001:db8::11", "2001:db8::12"]),
+                ])
         });
         net.run_for(secs(10));
         for tor in [1, 2] {
             let learned: Vec<_> = net.nodes[tor].fib.keys().map(ToString::to_string).collect();
-            assert_eq!(learned, ["10.1.0.0/26", "fd00:1::/122"], "{export:?}: never transit, and split horizon");
+            assert_eq!(
+                learned,
+                ["10.1.0.0/26", "fd00:1::/122"],
+                "{export:?}: never transit, and split horizon"
+            );
             let peer = net.peer(0, tor);
-            assert_eq!(peer.families[&Family::Ipv4Unicast].advertised, match export {
-                Export::Originated => 1,
-                // Its own default route is best for one of them; the other is told of it, and refuses its own AS.
-                Export::Best if tor == 1 => 1,
-                Export::Best => 2,
-            });
+            assert_eq!(
+                peer.families[&Family::Ipv4Unicast].advertised,
+                match export {
+                    Export::Originated => 1,
+                    // Its own default route is best for one of them; the other is told of it, and refuses its own AS.
+                    Export::Best if tor == 1 => 1,
+                    Export::Best => 2,
+                }
+            );
         }
         // One router dies.
         net.cut(0, 1, true);
-        net.until(secs(100), "one is left", |net| net.nodes[0].fib[&"0.0.0.0/0".parse().unwrap()].len() == 1);
+        net.until(secs(100), "one is left", |net| {
+            net.nodes[0].fib[&"0.0.0.0/0".parse().unwrap()].len() == 1
+        });
     }
 }
 
 #[test]
 fn a_restarting_peer_keeps_its_routes_until_it_is_complete_again() {
-    let mut net = pair(19, |_, _, peer| peer.graceful_restart = Some(GracefulRestart { restart_time: secs(60), ..GracefulRestart::default() }));
+    let mut net = pair(19, |_, _, peer| {
+        peer.graceful_restart = Some(GracefulRestart {
+            restart_time: secs(60),
+            ..GracefulRestart::default()
+        })
+    });
     net.originate(A, &["10.1.0.0/26", "10.1.1.0/26", "fd00:1::/122"]);
     net.until(secs(5), "routes", |net| net.nodes[B].fib.len() == 3);
     // Killed; the kernel resets its connections.
-    net.restart(A, pair_config(A, |_, config, _| config.restarting = true), true);
+    net.restart(
+        A,
+        pair_config(A, |_, config, _| config.restarting = true),
+        true,
+    );
     net.until(secs(1), "noticed", |net| net.peer(B, A).restarting);
     assert_eq!(net.nodes[B].fib.len(), 3, "kept");
     assert_eq!(net.peer(B, A).families[&Family::Ipv4Unicast].stale, 2);
     net.until(secs(10), "up", |net| net.established(A, B));
     net.run_for(secs(20));
-    assert_eq!(net.nodes[B].fib.len(), 3, "still kept: nothing says yet that the routes are complete");
+    assert_eq!(
+        net.nodes[B].fib.len(),
+        3,
+        "still kept: nothing says yet that the routes are complete"
+    );
     // It comes back with one route less.
     net.originate(A, &["10.1.0.0/26", "fd00:1::/122"]);
-    net.until(secs(1), "the one that is gone goes", |net| net.nodes[B].fib.len() == 2);
+    net.until(secs(1), "the one that is gone goes", |net| {
+        net.nodes[B].fib.len() == 2
+    });
     let status = net.peer(B, A);
     assert!(!status.restarting);
     assert_eq!(status.families[&Family::Ipv4Unicast].stale, 0);
@@ -344,7 +491,12 @@ fn a_planned_stop_for_a_restart_says_nothing() {
 
 #[test]
 fn a_peer_that_does_not_return_in_time_loses_its_routes() {
-    let mut net = pair(21, |_, _, peer| peer.graceful_restart = Some(GracefulRestart { restart_time: secs(40), ..GracefulRestart::default() }));
+    let mut net = pair(21, |_, _, peer| {
+        peer.graceful_restart = Some(GracefulRestart {
+            restart_time: secs(40),
+            ..GracefulRestart::default()
+        })
+    });
     net.originate(A, &["10.1.0.0/26"]);
     net.until(secs(5), "route", |net| net.nodes[B].fib.len() == 1);
     net.event(A, Event::Stop(Stop::Restart));
@@ -359,7 +511,9 @@ fn a_peer_that_lost_its_forwarding_state_loses_its_routes_on_return() {
     net.until(secs(5), "route", |net| net.nodes[B].fib.len() == 1);
     // A fresh start: neither R nor F.
     net.restart(A, pair_config(A, |_, _, _| {}), true);
-    net.until(secs(10), "dropped when it is up", |net| net.nodes[B].fib.is_empty());
+    net.until(secs(10), "dropped when it is up", |net| {
+        net.nodes[B].fib.is_empty()
+    });
     assert!(net.peer(B, A).state == SessionState::Established);
 }
 
@@ -369,12 +523,21 @@ fn a_peer_that_returns_before_its_silence_is_noticed_is_let_in_at_once() {
     net.originate(A, &["10.1.0.0/26"]);
     net.until(secs(5), "route", |net| net.nodes[B].fib.len() == 1);
     // Power lost: nobody tells B.
-    net.restart(A, pair_config(A, |_, config, _| config.restarting = true), false);
+    net.restart(
+        A,
+        pair_config(A, |_, config, _| config.restarting = true),
+        false,
+    );
     net.originate(A, &["10.1.0.0/26"]);
-    let took = net.until(secs(10), "up", |net| net.peer(A, B).state == SessionState::Established);
+    let took = net.until(secs(10), "up", |net| {
+        net.peer(A, B).state == SessionState::Established
+    });
     assert!(took < secs(1), "{took:?}");
     net.run_for(secs(5));
-    assert_eq!((net.peer(B, A).established_count, net.nodes[B].fib.len()), (2, 1));
+    assert_eq!(
+        (net.peer(B, A).established_count, net.nodes[B].fib.len()),
+        (2, 1)
+    );
 }
 
 #[test]
@@ -385,10 +548,23 @@ fn without_graceful_restart_a_second_connection_is_refused_while_the_first_lives
         peer.hold_time = secs(30);
     });
     net.until(secs(5), "up", |net| net.established(A, B));
-    net.restart(A, pair_config(A, |_, _, peer| { peer.graceful_restart = None; peer.hold_time = secs(30) }), false);
+    net.restart(
+        A,
+        pair_config(A, |_, _, peer| {
+            peer.graceful_restart = None;
+            peer.hold_time = secs(30)
+        }),
+        false,
+    );
     net.run_for(secs(3));
-    assert_eq!(net.peer(A, B).last_error.unwrap().subcode, Some(7), "Connection Collision Resolution");
-    net.until(secs(60), "up after the hold time", |net| net.established(A, B));
+    assert_eq!(
+        net.peer(A, B).last_error.unwrap().subcode,
+        Some(7),
+        "Connection Collision Resolution"
+    );
+    net.until(secs(60), "up after the hold time", |net| {
+        net.established(A, B)
+    });
 }
 
 #[test]
@@ -399,7 +575,11 @@ fn the_kernels_old_routes_wait_for_every_peer_or_the_deferral() {
     net.originate(B, &["10.2.0.0/26"]);
     let took = net.until(secs(20), "converged", |net| net.nodes[A].converged);
     assert!(took < secs(2), "{took:?}");
-    assert_eq!(net.nodes[A].fib.len(), 1, "with the routes, not before them");
+    assert_eq!(
+        net.nodes[A].fib.len(),
+        1,
+        "with the routes, not before them"
+    );
 
     // A peer without End-of-RIB: when it is quiet.
     let mut net = pair(25, |_, _, peer| peer.graceful_restart = None);
@@ -425,7 +605,11 @@ fn the_kernels_old_routes_wait_for_every_peer_or_the_deferral() {
 
 #[test]
 fn end_of_rib_is_sent_for_the_families_agreed_on_and_not_before_our_routes_are_known() {
-    let mut net = pair(26, |index, _, peer| if index == B { peer.families = [Family::Ipv4Unicast].into() });
+    let mut net = pair(26, |index, _, peer| {
+        if index == B {
+            peer.families = [Family::Ipv4Unicast].into()
+        }
+    });
     net.until(secs(5), "up", |net| net.established(A, B));
     net.run_for(secs(10));
     let received = |net: &Net| net.peer(B, A).families[&Family::Ipv4Unicast].end_of_rib_received;
@@ -435,7 +619,9 @@ fn end_of_rib_is_sent_for_the_families_agreed_on_and_not_before_our_routes_are_k
     assert!(!net.peer(A, B).families[&Family::Ipv6Unicast].end_of_rib_sent);
     assert_eq!(net.nodes[B].fib.len(), 1);
     net.originate(B, &[]);
-    net.until(secs(1), "only negotiated families are waited for", |net| net.nodes[A].converged);
+    net.until(secs(1), "only negotiated families are waited for", |net| {
+        net.nodes[A].converged
+    });
 }
 
 #[test]
@@ -443,10 +629,29 @@ fn route_refresh_brings_everything_again() {
     let mut net = pair(27, |_, _, _| {});
     net.originate(A, &["10.1.0.0/26", "fd00:1::/122"]);
     net.until(secs(5), "routes", |net| net.nodes[B].fib.len() == 2);
-    let conn = net.nodes[A].speaker.peers.values().next().unwrap().up.as_ref().unwrap().conn;
+    let conn = net.nodes[A]
+        .speaker
+        .peers
+        .values()
+        .next()
+        .unwrap()
+        .up
+        .as_ref()
+        .unwrap()
+        .conn;
     let before = kinds(&net.nodes[A].sent).len();
-    let request = crate::wire::RouteRefresh { afi: 2, safi: 1, subtype: 0 };
-    net.event(A, Event::Received { conn, bytes: request.encode() });
+    let request = crate::wire::RouteRefresh {
+        afi: 2,
+        safi: 1,
+        subtype: 0,
+    };
+    net.event(
+        A,
+        Event::Received {
+            conn,
+            bytes: request.encode(),
+        },
+    );
     assert_eq!(kinds(&net.nodes[A].sent)[before..], [MessageType::Update]);
     assert_eq!(net.peer(A, B).families[&Family::Ipv6Unicast].advertised, 1);
 }
@@ -456,13 +661,23 @@ fn a_thousand_routes_of_one_kind_fit_into_few_updates() {
     let mut net = pair(28, |_, _, _| {});
     net.until(secs(5), "up", |net| net.established(A, B));
     let prefixes: BTreeMap<IpNet, Origin> = (0..1000u32)
-        .map(|index| (ipnet::Ipv4Net::new((0x0a00_0000 + (index << 8)).into(), 24).unwrap().into(), Origin::default()))
+        .map(|index| {
+            (
+                ipnet::Ipv4Net::new((0x0a00_0000 + (index << 8)).into(), 24)
+                    .unwrap()
+                    .into(),
+                Origin::default(),
+            )
+        })
         .collect();
     let before = kinds(&net.nodes[A].sent).len();
     net.event(A, Event::Originate(prefixes));
     let took = net.until(secs(5), "routes", |net| net.nodes[B].fib.len() == 1000);
     assert!(took < secs(1));
-    let updates = kinds(&net.nodes[A].sent)[before..].iter().filter(|kind| **kind == MessageType::Update).count();
+    let updates = kinds(&net.nodes[A].sent)[before..]
+        .iter()
+        .filter(|kind| **kind == MessageType::Update)
+        .count();
     assert!(updates <= 3, "{updates}: one of routes, two of End-of-RIB");
 }
 
@@ -473,18 +688,38 @@ fn a_slow_peer_does_not_make_the_speaker_grow() {
     let conn = establish(&mut speaker, now);
     let prefixes: BTreeMap<IpNet, Origin> = (0..200_000u32)
         .map(|index| {
-            let origin = Origin { communities: vec![index], ..Origin::default() };
-            (ipnet::Ipv4Net::new((0x0a00_0000 + index).into(), 32).unwrap().into(), origin)
+            let origin = Origin {
+                communities: vec![index],
+                ..Origin::default()
+            };
+            (
+                ipnet::Ipv4Net::new((0x0a00_0000 + index).into(), 32)
+                    .unwrap()
+                    .into(),
+                origin,
+            )
         })
         .collect();
     let sent = |effects: Vec<Effect>| -> usize {
-        let len = |effect: &Effect| if let Effect::Send { bytes, .. } = effect { bytes.len() } else { 0 };
+        let len = |effect: &Effect| {
+            if let Effect::Send { bytes, .. } = effect {
+                bytes.len()
+            } else {
+                0
+            }
+        };
         effects.iter().map(len).sum()
     };
     let first = sent(speaker.handle(Event::Originate(prefixes), now));
     assert!((200_000..400_000).contains(&first), "{first}");
     assert_eq!(sent(speaker.handle(Event::Timeout, now)), 0, "it waits");
-    let more = sent(speaker.handle(Event::Sent { conn, bytes: 100_000 }, now));
+    let more = sent(speaker.handle(
+        Event::Sent {
+            conn,
+            bytes: 100_000,
+        },
+        now,
+    ));
     assert!((90_000..110_000).contains(&more), "{more}");
 }
 
@@ -494,7 +729,10 @@ fn a_stranger_is_refused_before_anything_is_said() {
     let mut speaker = Speaker::new(pair_config(A, |_, _, _| {}), 1, now);
     let conn = ConnId::Accepted(1);
     let ends = ends("198.51.100.1:5000");
-    assert_eq!(speaker.handle(Event::Accepted { conn, ends }, now).last(), Some(&Effect::Close { conn }));
+    assert_eq!(
+        speaker.handle(Event::Accepted { conn, ends }, now).last(),
+        Some(&Effect::Close { conn })
+    );
     let bytes = crate::wire::keepalive();
     assert_eq!(speaker.handle(Event::Received { conn, bytes }, now), []);
 }
@@ -503,21 +741,32 @@ fn a_stranger_is_refused_before_anything_is_said() {
 fn rack(seed: u64, export: Export) -> Net {
     let mut net = Net::new(seed);
     let mut host = Config::new([10, 0, 0, 1].into(), 64512);
-    let addresses = [["192.0.2.11", "2001:db8::11"], ["192.0.2.12", "2001:db8::12"]];
+    let addresses = [
+        ["192.0.2.11", "2001:db8::11"],
+        ["192.0.2.12", "2001:db8::12"],
+    ];
     for address in &addresses {
         let mut peer = PeerConfig::new(65000);
-        peer.next_hops.insert(Family::Ipv6Unicast, "2001:db8::1".parse().unwrap());
+        peer.next_hops
+            .insert(Family::Ipv6Unicast, "2001:db8::1".parse().unwrap());
         peer.export = export;
         peer.graceful_restart = None;
-        host.peers.insert(PeerAddress::from(address[0].parse::<IpAddr>().unwrap()), peer);
+        host.peers.insert(
+            PeerAddress::from(address[0].parse::<IpAddr>().unwrap()),
+            peer,
+        );
     }
     net.add(host, &["192.0.2.1", "2001:db8::1"]);
     for (index, address) in addresses.iter().enumerate() {
         let mut tor = Config::new([10, 0, 0, 11 + index as u8].into(), 65000);
         let mut peer = PeerConfig::new(64512);
-        peer.next_hops.insert(Family::Ipv6Unicast, address[1].parse().unwrap());
+        peer.next_hops
+            .insert(Family::Ipv6Unicast, address[1].parse().unwrap());
         peer.graceful_restart = None;
-        tor.peers.insert(PeerAddress::from("192.0.2.1".parse::<IpAddr>().unwrap()), peer);
+        tor.peers.insert(
+            PeerAddress::from("192.0.2.1".parse::<IpAddr>().unwrap()),
+            peer,
+        );
         net.add(tor, address);
         net.originate(index + 1, &["0.0.0.0/0", "::/0"]);
     }
@@ -528,10 +777,30 @@ fn rack(seed: u64, export: Export) -> Net {
 /// Brings a session of A up by hand.
 fn establish(speaker: &mut Speaker, now: Instant) -> ConnId {
     let conn = ConnId::Accepted(1);
-    let open = crate::session::Settings::new(&pair_config(B, |_, _, _| {}), &PeerConfig::new(65001)).open(false);
-    speaker.handle(Event::Accepted { conn, ends: ends("192.0.2.2:5000") }, now);
-    speaker.handle(Event::Received { conn, bytes: open.encode() }, now);
-    speaker.handle(Event::Received { conn, bytes: crate::wire::keepalive() }, now);
+    let open =
+        crate::session::Settings::new(&pair_config(B, |_, _, _| {}), &PeerConfig::new(65001))
+            .open(false);
+    speaker.handle(
+        Event::Accepted {
+            conn,
+            ends: ends("192.0.2.2:5000"),
+        },
+        now,
+    );
+    speaker.handle(
+        Event::Received {
+            conn,
+            bytes: open.encode(),
+        },
+        now,
+    );
+    speaker.handle(
+        Event::Received {
+            conn,
+            bytes: crate::wire::keepalive(),
+        },
+        now,
+    );
     assert_eq!(speaker.peers(now)[0].state, SessionState::Established);
     conn
 }
@@ -556,7 +825,10 @@ fn kinds(bytes: &[u8]) -> Vec<MessageType> {
 
 fn fib(routes: &[(&str, &[&str])]) -> BTreeMap<IpNet, Vec<IpAddr>> {
     let hops = |hops: &[&str]| hops.iter().map(|hop| hop.parse().unwrap()).collect();
-    routes.iter().map(|(prefix, next_hops)| (prefix.parse().unwrap(), hops(next_hops))).collect()
+    routes
+        .iter()
+        .map(|(prefix, next_hops)| (prefix.parse().unwrap(), hops(next_hops)))
+        .collect()
 }
 
 const fn secs(seconds: u64) -> Duration {

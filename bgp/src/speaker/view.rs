@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 
-use super::peer::{Peer, describe};
 use super::Speaker;
+use super::peer::{Peer, describe};
 use crate::rib::SourceId;
 use crate::status::{
-    FamilyStatus, LastError, PeerStatus, RouteFilter, RouteTable, RouteView, SessionInfo, SpeakerStatus,
+    FamilyStatus, LastError, PeerStatus, RouteFilter, RouteTable, RouteView, SessionInfo,
+    SpeakerStatus,
 };
 use crate::wire::Attributes;
 use crate::{Family, PeerAddress};
@@ -17,7 +18,10 @@ use crate::{Family, PeerAddress};
 impl Speaker {
     /// Every configured peer, in the order of addresses.
     pub fn peers(&self, now: Instant) -> Vec<PeerStatus> {
-        self.peers.values().map(|peer| self.peer_status(peer, now)).collect()
+        self.peers
+            .values()
+            .map(|peer| self.peer_status(peer, now))
+            .collect()
     }
 
     /// The routes that pass the filter, in the order of prefixes.
@@ -31,7 +35,10 @@ impl Speaker {
                     None => Box::new(self.rib.prefixes()),
                 };
                 let shown = known.filter(|prefix| passes_family(filter, prefix));
-                shown.flat_map(|prefix| self.known(prefix, filter)).take(limit).collect()
+                shown
+                    .flat_map(|prefix| self.known(prefix, filter))
+                    .take(limit)
+                    .collect()
             }
         };
         views.sort_by_key(|view| (view.prefix, view.peer));
@@ -53,19 +60,25 @@ impl Speaker {
 
     fn peer_status(&self, peer: &Peer, now: Instant) -> PeerStatus {
         let live = peer.up.as_ref();
-        let families = Family::ALL.into_iter().filter(|family| peer.config.families.contains(family)).map(|family| {
-            let count = self.rib.count(peer.source, family);
-            let status = FamilyStatus {
-                negotiated: live.is_some_and(|live| live.negotiated.context.families.contains(&family)),
-                received: count.received,
-                accepted: count.accepted,
-                stale: count.stale,
-                advertised: peer.out.count(family),
-                end_of_rib_received: live.is_some_and(|live| live.end_of_rib_received.contains(&family)),
-                end_of_rib_sent: live.is_some_and(|live| live.end_of_rib_sent.contains(&family)),
-            };
-            (family, status)
-        });
+        let families = Family::ALL
+            .into_iter()
+            .filter(|family| peer.config.families.contains(family))
+            .map(|family| {
+                let count = self.rib.count(peer.source, family);
+                let status = FamilyStatus {
+                    negotiated: live
+                        .is_some_and(|live| live.negotiated.context.families.contains(&family)),
+                    received: count.received,
+                    accepted: count.accepted,
+                    stale: count.stale,
+                    advertised: peer.out.count(family),
+                    end_of_rib_received: live
+                        .is_some_and(|live| live.end_of_rib_received.contains(&family)),
+                    end_of_rib_sent: live
+                        .is_some_and(|live| live.end_of_rib_sent.contains(&family)),
+                };
+                (family, status)
+            });
         PeerStatus {
             address: peer.address,
             remote_as: peer.config.remote_as,
@@ -82,8 +95,16 @@ impl Speaker {
                 four_octet_as: live.negotiated.context.four_octet_as,
                 route_refresh: live.negotiated.route_refresh,
                 extended_message: live.negotiated.context.max_len > crate::wire::MAX_LEN,
-                graceful_restart: live.negotiated.restart.as_ref().map(|restart| restart.restart_time),
-                notification_restart: live.negotiated.restart.as_ref().is_some_and(|restart| restart.notification),
+                graceful_restart: live
+                    .negotiated
+                    .restart
+                    .as_ref()
+                    .map(|restart| restart.restart_time),
+                notification_restart: live
+                    .negotiated
+                    .restart
+                    .as_ref()
+                    .is_some_and(|restart| restart.notification),
             }),
             families: families.collect(),
             restarting: peer.restart.is_some(),
@@ -94,10 +115,19 @@ impl Speaker {
             last_update_error: peer.counters.last_update_error.clone(),
             last_error: peer.last_error.as_ref().map(|(cause, at)| LastError {
                 by: cause.by,
-                code: cause.notification.as_ref().map(|notification| notification.code),
-                subcode: cause.notification.as_ref().map(|notification| notification.subcode),
+                code: cause
+                    .notification
+                    .as_ref()
+                    .map(|notification| notification.code),
+                subcode: cause
+                    .notification
+                    .as_ref()
+                    .map(|notification| notification.subcode),
                 text: describe(cause),
-                communication: cause.notification.as_ref().and_then(|notification| notification.inner().communication()),
+                communication: cause
+                    .notification
+                    .as_ref()
+                    .and_then(|notification| notification.inner().communication()),
                 ago: now.saturating_duration_since(*at),
             }),
         }
@@ -135,10 +165,14 @@ impl Speaker {
     }
 
     fn advertised<'a>(&'a self, filter: &'a RouteFilter) -> impl Iterator<Item = RouteView> + 'a {
-        let peers = self.peers.values().filter(|peer| filter.peer.is_none_or(|wanted| wanted == peer.address));
+        let peers = self
+            .peers
+            .values()
+            .filter(|peer| filter.peer.is_none_or(|wanted| wanted == peer.address));
         peers.flat_map(move |peer| {
             let wanted = |prefix: &IpNet| {
-                passes_family(filter, prefix) && filter.prefix.is_none_or(|wanted| wanted == *prefix)
+                passes_family(filter, prefix)
+                    && filter.prefix.is_none_or(|wanted| wanted == *prefix)
             };
             let sent = peer.out.sent().filter(move |(prefix, _)| wanted(prefix));
             sent.map(|(prefix, attributes)| view(*prefix, Some(peer.address), attributes))
@@ -147,12 +181,17 @@ impl Speaker {
 
     fn address_of(&self, source: SourceId) -> Option<PeerAddress> {
         // A walk over few peers; routes do not carry the address so that they stay small.
-        self.peers.values().find(|peer| peer.source == source).map(|peer| peer.address)
+        self.peers
+            .values()
+            .find(|peer| peer.source == source)
+            .map(|peer| peer.address)
     }
 }
 
 fn passes_family(filter: &RouteFilter, prefix: &IpNet) -> bool {
-    filter.family.is_none_or(|family| family == Family::of(prefix))
+    filter
+        .family
+        .is_none_or(|family| family == Family::of(prefix))
 }
 
 fn view(prefix: IpNet, peer: Option<PeerAddress>, attributes: &Attributes) -> RouteView {

@@ -72,14 +72,19 @@ impl AsPath {
 
     /// Every AS, the nearest first, sets in their order on the wire.
     pub fn asns(&self) -> impl Iterator<Item = u32> + '_ {
-        self.segments.iter().flat_map(|segment| segment.asns.iter().copied())
+        self.segments
+            .iter()
+            .flat_map(|segment| segment.asns.iter().copied())
     }
 
     /// There is a confederation segment.
     pub fn has_confederation(&self) -> bool {
-        self.segments
-            .iter()
-            .any(|segment| matches!(segment.kind, SegmentKind::ConfedSequence | SegmentKind::ConfedSet))
+        self.segments.iter().any(|segment| {
+            matches!(
+                segment.kind,
+                SegmentKind::ConfedSequence | SegmentKind::ConfedSet
+            )
+        })
     }
 
     /// The path with an AS put before it (RFC 4271 §5.1.2).
@@ -88,7 +93,9 @@ impl AsPath {
         let mut segments = self.segments.to_vec();
         match segments.first_mut() {
             Some(first) if first.kind == SegmentKind::Sequence => {
-                first.asns = std::iter::once(asn).chain(first.asns.iter().copied()).collect();
+                first.asns = std::iter::once(asn)
+                    .chain(first.asns.iter().copied())
+                    .collect();
             }
             _ => segments.insert(
                 0,
@@ -114,7 +121,11 @@ impl AsPath {
                 _ => return None,
             };
             let (asns, rest) = rest.split_at_checked(usize::from(head[1]) * width)?;
-            let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, &octet| sum << 8 | u32::from(octet));
+            let number = |bytes: &[u8]| {
+                bytes
+                    .iter()
+                    .fold(0, |sum, &octet| sum << 8 | u32::from(octet))
+            };
             let asns: Vec<u32> = asns.chunks_exact(width).map(number).collect();
             if asns.is_empty() || asns.contains(&0) {
                 return None;
@@ -173,7 +184,9 @@ impl AsPath {
             };
             missing -= match segment.kind {
                 SegmentKind::Sequence => taken,
-                SegmentKind::Set | SegmentKind::ConfedSequence | SegmentKind::ConfedSet => taken.min(1),
+                SegmentKind::Set | SegmentKind::ConfedSequence | SegmentKind::ConfedSet => {
+                    taken.min(1)
+                }
             };
             segments.push(Segment {
                 kind: segment.kind,
@@ -231,9 +244,15 @@ mod tests {
     #[test]
     fn a_sequence_is_type_two_on_the_wire() {
         let path = AsPath::sequence(&[65001, 4_200_000_000]);
-        assert_eq!(path.encode(true), [2, 2, 0, 0, 0xfd, 0xe9, 0xfa, 0x56, 0xea, 0x00]);
+        assert_eq!(
+            path.encode(true),
+            [2, 2, 0, 0, 0xfd, 0xe9, 0xfa, 0x56, 0xea, 0x00]
+        );
         assert_eq!(path.encode(false), [2, 2, 0xfd, 0xe9, 0x5b, 0xa0]);
-        assert_eq!(AsPath::from_segments(vec![set(&[1])]).encode(false), [1, 1, 0, 1]);
+        assert_eq!(
+            AsPath::from_segments(vec![set(&[1])]).encode(false),
+            [1, 1, 0, 1]
+        );
     }
 
     #[test]
@@ -261,7 +280,9 @@ mod tests {
 
     #[test]
     fn a_set_counts_one_and_is_shown_in_braces() {
-        let path = AsPath::from_segments(vec![set(&[7, 8])]).prepend(1).prepend(2);
+        let path = AsPath::from_segments(vec![set(&[7, 8])])
+            .prepend(1)
+            .prepend(2);
         assert_eq!((path.path_len(), path.first_as()), (3, Some(2)));
         assert_eq!(path.to_string(), "2 1 {7,8}");
         assert_eq!(AsPath::from_segments(vec![set(&[7, 8])]).first_as(), None);
@@ -272,8 +293,16 @@ mod tests {
         let trans = u32::from(AS_TRANS);
         let seen = AsPath::sequence(&[100, 200, trans, trans]);
         let cases: &[(&str, AsPath, &str)] = &[
-            ("the tail", AsPath::sequence(&[70000, 80000]), "100 200 70000 80000"),
-            ("longer than the path", AsPath::sequence(&[1, 2, 3, 4, 5]), "100 200 23456 23456"),
+            (
+                "the tail",
+                AsPath::sequence(&[70000, 80000]),
+                "100 200 70000 80000",
+            ),
+            (
+                "longer than the path",
+                AsPath::sequence(&[1, 2, 3, 4, 5]),
+                "100 200 23456 23456",
+            ),
             ("all of it", AsPath::sequence(&[1, 2, 3, 4]), "1 2 3 4"),
         ];
         for (name, as4, merged) in cases {

@@ -18,11 +18,13 @@ use zettabgp::prelude::{BgpMessage, BgpSessionParams};
 use zettabgp::{BgpTransportMode, afi::BgpAddrs};
 
 use super::update::{
-    AGGREGATOR, AS_PATH, AS4_AGGREGATOR, AS4_PATH, ATOMIC_AGGREGATE, CLUSTER_LIST, EXTENDED_COMMUNITIES,
-    EXTENDED_LENGTH, LARGE_COMMUNITIES, MP_REACH_NLRI, ONLY_TO_CUSTOMER, OPTIONAL, TRANSITIVE,
+    AGGREGATOR, AS_PATH, AS4_AGGREGATOR, AS4_PATH, ATOMIC_AGGREGATE, CLUSTER_LIST,
+    EXTENDED_COMMUNITIES, EXTENDED_LENGTH, LARGE_COMMUNITIES, MP_REACH_NLRI, ONLY_TO_CUSTOMER,
+    OPTIONAL, TRANSITIVE,
 };
 use super::{
-    AS_TRANS, Aggregator, Attributes, Context, HEADER_LEN, MARKER, MAX_LEN, MessageType, NextHop, OriginCode, nlri,
+    AS_TRANS, Aggregator, Attributes, Context, HEADER_LEN, MARKER, MAX_LEN, MessageType, NextHop,
+    OriginCode, nlri,
 };
 use crate::Family;
 
@@ -45,10 +47,16 @@ pub struct TooLong;
 
 impl Announcement {
     /// Prepares an attribute set.
-    pub fn new(family: Family, attributes: &Attributes, context: &Context) -> Result<Self, TooLong> {
+    pub fn new(
+        family: Family,
+        attributes: &Attributes,
+        context: &Context,
+    ) -> Result<Self, TooLong> {
         let multiprotocol = match (family, attributes.next_hop.address) {
             (Family::Ipv4Unicast, IpAddr::V4(_)) => None,
-            (Family::Ipv4Unicast, IpAddr::V6(_)) if context.extended_next_hop => Some(attributes.next_hop),
+            (Family::Ipv4Unicast, IpAddr::V6(_)) if context.extended_next_hop => {
+                Some(attributes.next_hop)
+            }
             (Family::Ipv6Unicast, IpAddr::V6(_)) => Some(attributes.next_hop),
             _ => return Err(TooLong),
         };
@@ -79,7 +87,11 @@ impl Announcement {
             None => update.updates = addrs,
             Some(next_hop) => update.attrs.insert(0, reach(next_hop, addrs)), // RFC 7606 §5.1: first
         }
-        assemble(&update, self.overhead_without_header() + self.items_len + nlri_len, out);
+        assemble(
+            &update,
+            self.overhead_without_header() + self.items_len + nlri_len,
+            out,
+        );
         if self.multiprotocol.is_some() {
             update.attrs.remove(0);
         }
@@ -93,7 +105,9 @@ impl Announcement {
 
     /// The two length fields and the fixed part of MP_REACH_NLRI.
     fn overhead_without_header(&self) -> usize {
-        4 + self.multiprotocol.map_or(0, |next_hop| 4 + 5 + next_hop_len(next_hop))
+        4 + self
+            .multiprotocol
+            .map_or(0, |next_hop| 4 + 5 + next_hop_len(next_hop))
     }
 }
 
@@ -105,7 +119,11 @@ pub fn withdraw(family: Family, mut prefixes: &[IpNet], context: &Context, out: 
     };
     while !prefixes.is_empty() {
         let (count, nlri_len) = fitting(prefixes, context.max_len - HEADER_LEN - overhead);
-        assemble(&withdrawal(family, &prefixes[..count]), overhead + nlri_len, out);
+        assemble(
+            &withdrawal(family, &prefixes[..count]),
+            overhead + nlri_len,
+            out,
+        );
         prefixes = &prefixes[count..];
     }
 }
@@ -126,7 +144,9 @@ fn withdrawal(family: Family, prefixes: &[IpNet]) -> BgpUpdateMessage {
     let addrs = nlri::items(family, prefixes);
     match family {
         Family::Ipv4Unicast => update.withdraws = addrs,
-        Family::Ipv6Unicast => update.attrs.push(BgpAttrItem::MPWithdraws(BgpMPWithdraws::new(addrs))),
+        Family::Ipv6Unicast => update
+            .attrs
+            .push(BgpAttrItem::MPWithdraws(BgpMPWithdraws::new(addrs))),
     }
     update
 }
@@ -152,7 +172,11 @@ fn assemble(update: &BgpUpdateMessage, body_len: usize, out: &mut Vec<u8>) {
     // zettabgp asks for room for a few octets more than it writes.
     out.resize(body + body_len + SLACK, 0);
     let written = update.encode_to(&params(), &mut out[body..]);
-    debug_assert_eq!(written.ok(), Some(body_len), "the length of an UPDATE is known beforehand");
+    debug_assert_eq!(
+        written.ok(),
+        Some(body_len),
+        "the length of an UPDATE is known beforehand"
+    );
     out.truncate(body + body_len);
     debug_assert_eq!(out[start..start + 16], MARKER);
 }
@@ -166,24 +190,43 @@ fn items(attributes: &Attributes, with_next_hop: bool, context: &Context) -> Vec
     };
     let mut items = vec![
         BgpAttrItem::Origin(BgpOrigin { value: origin }),
-        raw(AS_PATH, TRANSITIVE, attributes.as_path.encode(context.four_octet_as)),
+        raw(
+            AS_PATH,
+            TRANSITIVE,
+            attributes.as_path.encode(context.four_octet_as),
+        ),
     ];
     if with_next_hop {
         items.push(BgpAttrItem::NextHop(BgpNextHop {
             value: attributes.next_hop.address,
         }));
     }
-    items.extend(attributes.med.map(|value| BgpAttrItem::MED(BgpMED { value })));
-    items.extend(attributes.local_pref.map(|value| BgpAttrItem::LocalPref(BgpLocalpref { value })));
+    items.extend(
+        attributes
+            .med
+            .map(|value| BgpAttrItem::MED(BgpMED { value })),
+    );
+    items.extend(
+        attributes
+            .local_pref
+            .map(|value| BgpAttrItem::LocalPref(BgpLocalpref { value })),
+    );
     if attributes.atomic_aggregate {
         items.push(raw(ATOMIC_AGGREGATE, TRANSITIVE, Vec::new()));
     }
     let passed_on = OPTIONAL | TRANSITIVE;
     if let Some(aggregator) = attributes.aggregator {
-        items.push(raw(AGGREGATOR, passed_on, aggregator_value(aggregator, context.four_octet_as)));
+        items.push(raw(
+            AGGREGATOR,
+            passed_on,
+            aggregator_value(aggregator, context.four_octet_as),
+        ));
     }
     if !attributes.communities.is_empty() {
-        let communities = attributes.communities.iter().map(|&value| BgpCommunity { value });
+        let communities = attributes
+            .communities
+            .iter()
+            .map(|&value| BgpCommunity { value });
         items.push(BgpAttrItem::CommunityList(BgpCommunityList {
             value: communities.collect(),
         }));
@@ -198,19 +241,29 @@ fn items(attributes: &Attributes, with_next_hop: bool, context: &Context) -> Vec
         items.push(raw(CLUSTER_LIST, OPTIONAL, ids.collect()));
     }
     if !attributes.extended_communities.is_empty() {
-        let octets = attributes.extended_communities.iter().flat_map(|community| community.to_be_bytes());
+        let octets = attributes
+            .extended_communities
+            .iter()
+            .flat_map(|community| community.to_be_bytes());
         items.push(raw(EXTENDED_COMMUNITIES, passed_on, octets.collect()));
     }
     if !context.four_octet_as {
         if attributes.as_path.is_wide() {
             items.push(raw(AS4_PATH, passed_on, attributes.as_path.encode(true)));
         }
-        if let Some(wide) = attributes.aggregator.filter(|aggregator| aggregator.asn > u32::from(u16::MAX)) {
+        if let Some(wide) = attributes
+            .aggregator
+            .filter(|aggregator| aggregator.asn > u32::from(u16::MAX))
+        {
             items.push(raw(AS4_AGGREGATOR, passed_on, aggregator_value(wide, true)));
         }
     }
     if !attributes.large_communities.is_empty() {
-        let octets = attributes.large_communities.iter().flatten().flat_map(|part| part.to_be_bytes());
+        let octets = attributes
+            .large_communities
+            .iter()
+            .flatten()
+            .flat_map(|part| part.to_be_bytes());
         items.push(raw(LARGE_COMMUNITIES, passed_on, octets.collect()));
     }
     if let Some(asn) = attributes.only_to_customer {
@@ -257,11 +310,19 @@ fn reach(next_hop: NextHop, addrs: BgpAddrs) -> BgpAttrItem {
 }
 
 fn next_hop_len(next_hop: NextHop) -> usize {
-    if next_hop.link_local.is_some() { 32 } else { 16 }
+    if next_hop.link_local.is_some() {
+        32
+    } else {
+        16
+    }
 }
 
 fn raw(code: u8, flags: u8, value: Vec<u8>) -> BgpAttrItem {
-    let long = if value.len() > 255 { EXTENDED_LENGTH } else { 0 };
+    let long = if value.len() > 255 {
+        EXTENDED_LENGTH
+    } else {
+        0
+    };
     BgpAttrItem::Unknown(BgpAttrUnknown {
         params: BgpAttrParams {
             typecode: code,
@@ -275,7 +336,10 @@ fn aggregator_value(aggregator: Aggregator, four_octets: bool) -> Vec<u8> {
     let mut value = if four_octets {
         aggregator.asn.to_be_bytes().to_vec()
     } else {
-        u16::try_from(aggregator.asn).unwrap_or(AS_TRANS).to_be_bytes().to_vec()
+        u16::try_from(aggregator.asn)
+            .unwrap_or(AS_TRANS)
+            .to_be_bytes()
+            .to_vec()
     };
     value.extend(aggregator.router_id.octets());
     value
@@ -302,7 +366,13 @@ fn encoded_len(items: &[BgpAttrItem]) -> Option<usize> {
 
 fn params() -> BgpSessionParams {
     // The mode is the one in which zettabgp writes the fixed fields of UPDATE, on IPv6 sessions too.
-    BgpSessionParams::new(0, 0, BgpTransportMode::IPv4, std::net::Ipv4Addr::UNSPECIFIED, Vec::new())
+    BgpSessionParams::new(
+        0,
+        0,
+        BgpTransportMode::IPv4,
+        std::net::Ipv4Addr::UNSPECIFIED,
+        Vec::new(),
+    )
 }
 
 const SLACK: usize = 32;

@@ -152,7 +152,11 @@ impl Framer {
             return Err(Notification::with_data(code::MESSAGE_HEADER, 2, &length));
         }
         let Some(kind) = MessageType::from_wire(header[18]) else {
-            return Err(Notification::with_data(code::MESSAGE_HEADER, 3, &header[18..]));
+            return Err(Notification::with_data(
+                code::MESSAGE_HEADER,
+                3,
+                &header[18..],
+            ));
         };
         if !kind.accepts(len) {
             return Err(Notification::with_data(code::MESSAGE_HEADER, 2, &length));
@@ -196,7 +200,10 @@ impl RouteRefresh {
     /// The whole message.
     pub fn encode(self) -> Vec<u8> {
         let [high, low] = self.afi.to_be_bytes();
-        message(MessageType::RouteRefresh, &[high, low, self.subtype, self.safi])
+        message(
+            MessageType::RouteRefresh,
+            &[high, low, self.subtype, self.safi],
+        )
     }
 }
 
@@ -236,7 +243,14 @@ mod tests {
     #[test]
     fn a_stream_is_cut_at_message_boundaries_however_it_arrives() {
         let mut stream = keepalive();
-        stream.extend(RouteRefresh { afi: 2, safi: 1, subtype: 0 }.encode());
+        stream.extend(
+            RouteRefresh {
+                afi: 2,
+                safi: 1,
+                subtype: 0,
+            }
+            .encode(),
+        );
         stream.extend(keepalive());
         for chunk in 1..stream.len() {
             let mut framer = Framer::default();
@@ -249,7 +263,11 @@ mod tests {
             }
             assert_eq!(
                 kinds,
-                [MessageType::Keepalive, MessageType::RouteRefresh, MessageType::Keepalive],
+                [
+                    MessageType::Keepalive,
+                    MessageType::RouteRefresh,
+                    MessageType::Keepalive
+                ],
                 "chunks of {chunk}"
             );
         }
@@ -284,7 +302,11 @@ mod tests {
             let mut framer = Framer::default();
             framer.push(bytes);
             let error = framer.next_frame().unwrap_err();
-            assert_eq!((error.code, error.subcode, &error.data[..]), (1, *subcode, *data), "{name}");
+            assert_eq!(
+                (error.code, error.subcode, &error.data[..]),
+                (1, *subcode, *data),
+                "{name}"
+            );
         }
     }
 
@@ -300,6 +322,10 @@ mod tests {
         assert_eq!(framer.next_frame().unwrap().unwrap().body.len(), 4981);
         bytes[18] = 1;
         framer.push(&bytes);
-        assert_eq!(framer.next_frame().unwrap_err().subcode, 2, "an OPEN stays below 4096");
+        assert_eq!(
+            framer.next_frame().unwrap_err().subcode,
+            2,
+            "an OPEN stays below 4096"
+        );
     }
 }

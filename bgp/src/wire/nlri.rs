@@ -13,12 +13,20 @@ pub(super) fn decode(family: Family, bytes: &[u8]) -> Option<Vec<IpNet>> {
         Family::Ipv4Unicast => {
             let (items, _) = decode_bgpitems_from::<BgpAddrV4>(bytes).ok()?;
             let net = |item: BgpAddrV4| Ipv4Net::new(item.addr, item.prefixlen).ok();
-            items.into_iter().filter_map(net).map(|net| net.trunc().into()).collect()
+            items
+                .into_iter()
+                .filter_map(net)
+                .map(|net| net.trunc().into())
+                .collect()
         }
         Family::Ipv6Unicast => {
             let (items, _) = decode_bgpitems_from::<BgpAddrV6>(bytes).ok()?;
             let net = |item: BgpAddrV6| Ipv6Net::new(item.addr, item.prefixlen).ok();
-            items.into_iter().filter_map(net).map(|net| net.trunc().into()).collect()
+            items
+                .into_iter()
+                .filter_map(net)
+                .map(|net| net.trunc().into())
+                .collect()
         }
     })
 }

@@ -110,14 +110,28 @@ impl Notification {
     /// The peer's text for the operator (RFC 9003), with control characters replaced so that it may go to a terminal.
     pub fn communication(&self) -> Option<String> {
         if self.code != code::CEASE
-            || ![cease::ADMINISTRATIVE_SHUTDOWN, cease::ADMINISTRATIVE_RESET].contains(&self.subcode)
+            || ![cease::ADMINISTRATIVE_SHUTDOWN, cease::ADMINISTRATIVE_RESET]
+                .contains(&self.subcode)
         {
             return None;
         }
         let (&len, text) = self.data.split_first()?;
-        let text = text.get(..usize::from(len)).filter(|text| !text.is_empty())?;
-        let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-        Some(String::from_utf8_lossy(text).chars().map(printable).collect())
+        let text = text
+            .get(..usize::from(len))
+            .filter(|text| !text.is_empty())?;
+        let printable = |c: char| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        };
+        Some(
+            String::from_utf8_lossy(text)
+                .chars()
+                .map(printable)
+                .collect(),
+        )
     }
 
     /// Reads the body, which the framer made at least two octets long.
@@ -138,7 +152,11 @@ impl Notification {
 
 impl fmt::Debug for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { code, subcode, data } = self;
+        let Self {
+            code,
+            subcode,
+            data,
+        } = self;
         write!(f, "Notification({code}/{subcode} {self}, {data:02x?})")
     }
 }

@@ -103,7 +103,9 @@ impl Capability {
                     .map(|at| (u16_at(at), value[at + 2], value[at + 3] & 0x80 != 0))
                     .collect(),
             }),
-            (65, 4) => Self::FourOctetAs(u32::from_be_bytes([value[0], value[1], value[2], value[3]])),
+            (65, 4) => {
+                Self::FourOctetAs(u32::from_be_bytes([value[0], value[1], value[2], value[3]]))
+            }
             (73, _) => {
                 let name = |bytes: &[u8]| {
                     let (&len, rest) = bytes.split_first()?;
@@ -202,16 +204,18 @@ impl Open {
 
     /// The AS number of the four-octet capability.
     pub fn four_octet_as(&self) -> Option<u32> {
-        self.capabilities.iter().find_map(|capability| match capability {
-            Capability::FourOctetAs(number) => Some(*number),
-            Capability::Multiprotocol { .. }
-            | Capability::RouteRefresh
-            | Capability::ExtendedNextHop(_)
-            | Capability::ExtendedMessage
-            | Capability::GracefulRestart(_)
-            | Capability::Fqdn { .. }
-            | Capability::Unknown { .. } => None,
-        })
+        self.capabilities
+            .iter()
+            .find_map(|capability| match capability {
+                Capability::FourOctetAs(number) => Some(*number),
+                Capability::Multiprotocol { .. }
+                | Capability::RouteRefresh
+                | Capability::ExtendedNextHop(_)
+                | Capability::ExtendedMessage
+                | Capability::GracefulRestart(_)
+                | Capability::Fqdn { .. }
+                | Capability::Unknown { .. } => None,
+            })
     }
 
     /// The whole message. Capabilities share one parameter; beyond 255 octets it takes the form of RFC 9072.
@@ -269,7 +273,9 @@ fn parameters(rest: &[u8]) -> Option<(&[u8], usize)> {
 /// Splits off a value that is preceded by its length.
 fn take_long(bytes: &[u8], length_octets: usize) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_at_checked(length_octets)?;
-    let length = length.iter().fold(0, |sum, &octet| sum << 8 | usize::from(octet));
+    let length = length
+        .iter()
+        .fold(0, |sum, &octet| sum << 8 | usize::from(octet));
     rest.split_at_checked(length)
 }
 
@@ -328,17 +334,22 @@ mod tests {
     #[test]
     fn the_extended_form_is_read_even_when_it_is_short() {
         // RFC 9072 §2: a sender may use it for any length.
-        let body = [4, 0xfd, 0xe9, 0, 90, 1, 1, 1, 1, 255, 255, 0, 5, 2, 0, 2, 2, 0];
-        assert_eq!(Open::decode(&body).unwrap().capabilities, [Capability::RouteRefresh]);
+        let body = [
+            4, 0xfd, 0xe9, 0, 90, 1, 1, 1, 1, 255, 255, 0, 5, 2, 0, 2, 2, 0,
+        ];
+        assert_eq!(
+            Open::decode(&body).unwrap().capabilities,
+            [Capability::RouteRefresh]
+        );
     }
 
     #[test]
     fn an_open_from_frr_with_its_domain_name_is_accepted() {
         // Sent by FRR 8.4.4 with `domainname lan`: every parameter of its own, FQDN last.
         let body = [
-            4, 0xfd, 0xea, 0, 180, 10, 0, 0, 2, 51, 2, 6, 1, 4, 0, 1, 0, 1, 2, 2, 128, 0, 2, 2, 2, 0, 2, 6, 65, 4, 0,
-            0, 0xfd, 0xea, 2, 2, 6, 0, 2, 11, 73, 9, 4, b't', b'o', b'r', b'1', 3, b'l', b'a', b'n', 2, 4, 64, 2,
-            0x40, 120,
+            4, 0xfd, 0xea, 0, 180, 10, 0, 0, 2, 51, 2, 6, 1, 4, 0, 1, 0, 1, 2, 2, 128, 0, 2, 2, 2,
+            0, 2, 6, 65, 4, 0, 0, 0xfd, 0xea, 2, 2, 6, 0, 2, 11, 73, 9, 4, b't', b'o', b'r', b'1',
+            3, b'l', b'a', b'n', 2, 4, 64, 2, 0x40, 120,
         ];
         let mut body = body.to_vec();
         body[9] = (body.len() - 10) as u8;
@@ -357,7 +368,9 @@ mod tests {
             body.extend_from_slice(parameters);
             Open::decode(&body)
         };
-        let subcode = |result: Result<Open, Notification>| result.map_err(|error| (error.code, error.subcode));
+        let subcode = |result: Result<Open, Notification>| {
+            result.map_err(|error| (error.code, error.subcode))
+        };
         let refused: &[(&str, &[u8], u8)] = &[
             ("authentication", &[1, 0], 4),
             ("a parameter beyond the end", &[2, 5, 2, 0], 0),
@@ -385,6 +398,9 @@ mod tests {
             "a reserved octet is ignored"
         );
         let mut version = Open::decode(&[3, 0, 1, 0, 90, 1, 1, 1, 1, 0]).unwrap_err();
-        assert_eq!((version.subcode, std::mem::take(&mut version.data)), (1, vec![0, 4]));
+        assert_eq!(
+            (version.subcode, std::mem::take(&mut version.data)),
+            (1, vec![0, 4])
+        );
     }
 }

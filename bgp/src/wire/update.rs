@@ -8,7 +8,10 @@ use zettabgp::message::attributes::BgpAttrItem;
 use zettabgp::message::attributes::origin::BgpAttrOrigin;
 use zettabgp::prelude::BgpSessionParams;
 
-use super::{Aggregator, AsPath, Attributes, Context, NextHop, Notification, OriginCode, RawAttribute, code, nlri};
+use super::{
+    Aggregator, AsPath, Attributes, Context, NextHop, Notification, OriginCode, RawAttribute, code,
+    nlri,
+};
 use crate::Family;
 
 /// A decoded UPDATE. What came in families that were not agreed on is not in it.
@@ -84,7 +87,11 @@ impl Update {
             });
         }
         let use_v4 = context.families.contains(&Family::Ipv4Unicast);
-        let (withdrawn, nlri) = if use_v4 { (withdrawn, nlri) } else { Default::default() };
+        let (withdrawn, nlri) = if use_v4 {
+            (withdrawn, nlri)
+        } else {
+            Default::default()
+        };
         Ok(walk.finish(withdrawn, nlri))
     }
 }
@@ -125,8 +132,13 @@ struct Found {
 impl<'a> Walk<'a> {
     fn new(context: &'a Context) -> Self {
         // IPv4 also on an IPv6 session: the other mode reads the fixed fields of UPDATE as IPv6.
-        let mut params =
-            BgpSessionParams::new(0, 0, BgpTransportMode::IPv4, Ipv4Addr::UNSPECIFIED, Vec::new());
+        let mut params = BgpSessionParams::new(
+            0,
+            0,
+            BgpTransportMode::IPv4,
+            Ipv4Addr::UNSPECIFIED,
+            Vec::new(),
+        );
         params.has_as32bit = context.four_octet_as;
         params.fuzzy_pathid = false;
         Self {
@@ -143,7 +155,11 @@ impl<'a> Walk<'a> {
             let Some((attribute, after)) = Raw::split(rest) else {
                 // The NLRI field is found by the total length, so the routes can still be withdrawn (RFC 7606 §4).
                 let code = rest.get(1).copied().unwrap_or_default();
-                self.error(code, "reaches beyond the attributes", ErrorClass::TreatAsWithdraw);
+                self.error(
+                    code,
+                    "reaches beyond the attributes",
+                    ErrorClass::TreatAsWithdraw,
+                );
                 return Ok(());
             };
             self.found.count += 1;
@@ -173,7 +189,11 @@ impl<'a> Walk<'a> {
         }
         if rule.internal && !self.context.ibgp {
             // RFC 7606 §7.5, §7.9, §7.10: whatever it holds, an external peer has no say in it.
-            self.error(raw.code, "from an external peer", ErrorClass::AttributeDiscard);
+            self.error(
+                raw.code,
+                "from an external peer",
+                ErrorClass::AttributeDiscard,
+            );
             return Ok(());
         }
         if !rule.length.accepts(raw.value.len(), self.context) {
@@ -185,7 +205,12 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn wrong(&mut self, raw: &Raw<'_>, rule: &Rule, problem: &'static str) -> Result<(), Notification> {
+    fn wrong(
+        &mut self,
+        raw: &Raw<'_>,
+        rule: &Rule,
+        problem: &'static str,
+    ) -> Result<(), Notification> {
         if rule.class == ErrorClass::SessionReset {
             return Err(Notification::with_data(code::UPDATE, 9, raw.whole));
         }
@@ -210,7 +235,11 @@ impl<'a> Walk<'a> {
             AS4_PATH => self.found.as4_path = Some(AsPath::decode(value, true).ok_or("malformed")?),
             LARGE_COMMUNITIES => {
                 self.found.large_communities = sorted(value.chunks_exact(12).map(|community| {
-                    [number(&community[..4]), number(&community[4..8]), number(&community[8..])]
+                    [
+                        number(&community[..4]),
+                        number(&community[4..8]),
+                        number(&community[8..]),
+                    ]
                 }));
             }
             ONLY_TO_CUSTOMER => self.found.only_to_customer = Some(number(value)),
@@ -223,8 +252,14 @@ impl<'a> Walk<'a> {
 
     /// Reads by zettabgp what it reads right once the length is right.
     fn read_simple(&mut self, raw: &Raw<'_>) -> Result<(), &'static str> {
-        let item = BgpAttrItem::decode_from(&self.params, raw.code, raw.flags, raw.value.len(), raw.value)
-            .map_err(|_| "undefined value")?;
+        let item = BgpAttrItem::decode_from(
+            &self.params,
+            raw.code,
+            raw.flags,
+            raw.value.len(),
+            raw.value,
+        )
+        .map_err(|_| "undefined value")?;
         let found = &mut self.found;
         match item {
             BgpAttrItem::Origin(origin) => {
@@ -281,23 +316,39 @@ impl<'a> Walk<'a> {
     fn reach(&self, value: &[u8]) -> Result<Option<(NextHop, Vec<IpNet>)>, &'static str> {
         let (family, rest) = self.family(value)?;
         let (&len, rest) = rest.split_first().ok_or("too short")?;
-        let (next_hop, rest) = rest.split_at_checked(usize::from(len)).ok_or("next hop beyond the end")?;
+        let (next_hop, rest) = rest
+            .split_at_checked(usize::from(len))
+            .ok_or("next hop beyond the end")?;
         let (_reserved, nlri) = rest.split_first().ok_or("too short")?;
         let Some(family) = family else {
             return Ok(None);
         };
-        let v6 = |bytes: &[u8]| <[u8; 16]>::try_from(bytes).map(Ipv6Addr::from).map_err(|_| "next hop's length");
+        let v6 = |bytes: &[u8]| {
+            <[u8; 16]>::try_from(bytes)
+                .map(Ipv6Addr::from)
+                .map_err(|_| "next hop's length")
+        };
         let next_hop = match (family, len) {
-            (Family::Ipv4Unicast, 4) => {
-                NextHop::from(IpAddr::from([next_hop[0], next_hop[1], next_hop[2], next_hop[3]]))
+            (Family::Ipv4Unicast, 4) => NextHop::from(IpAddr::from([
+                next_hop[0],
+                next_hop[1],
+                next_hop[2],
+                next_hop[3],
+            ])),
+            (Family::Ipv4Unicast, _) if !self.context.extended_next_hop => {
+                return Err("next hop's length");
             }
-            (Family::Ipv4Unicast, _) if !self.context.extended_next_hop => return Err("next hop's length"),
             (_, 16) => NextHop::from(IpAddr::from(v6(next_hop)?)),
             (_, 32) => {
                 let (global, link_local) = (v6(&next_hop[..16])?, v6(&next_hop[16..])?);
                 NextHop {
                     // Some send the link-local one twice, or nothing before it.
-                    address: if global.is_unspecified() { link_local } else { global }.into(),
+                    address: if global.is_unspecified() {
+                        link_local
+                    } else {
+                        global
+                    }
+                    .into(),
                     link_local: link_local.is_unicast_link_local().then_some(link_local),
                 }
             }
@@ -321,13 +372,20 @@ impl<'a> Walk<'a> {
     fn family<'v>(&self, value: &'v [u8]) -> Result<(Option<Family>, &'v [u8]), &'static str> {
         let (head, rest) = value.split_at_checked(3).ok_or("too short")?;
         let family = Family::from_wire(u16::from_be_bytes([head[0], head[1]]), head[2]);
-        Ok((family.filter(|family| self.context.families.contains(family)), rest))
+        Ok((
+            family.filter(|family| self.context.families.contains(family)),
+            rest,
+        ))
     }
 
     fn unrecognised(&mut self, raw: &Raw<'_>) {
         if raw.flags & OPTIONAL == 0 {
             // RFC 4271 §6.3 would end the session; RFC 7606 asks to spare the other routes wherever that is safe.
-            self.error(raw.code, "well-known but not recognised", ErrorClass::TreatAsWithdraw);
+            self.error(
+                raw.code,
+                "well-known but not recognised",
+                ErrorClass::TreatAsWithdraw,
+            );
         } else if raw.flags & TRANSITIVE != 0 {
             if std::mem::replace(&mut self.seen[usize::from(raw.code)], true) {
                 self.error(raw.code, "repeated", ErrorClass::AttributeDiscard);
@@ -352,7 +410,12 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(mut self, mut withdrawn: Vec<IpNet>, nlri: Vec<IpNet>) -> Update {
-        let announces = !nlri.is_empty() || self.found.reach.as_ref().is_some_and(|(_, nlri)| !nlri.is_empty());
+        let announces = !nlri.is_empty()
+            || self
+                .found
+                .reach
+                .as_ref()
+                .is_some_and(|(_, nlri)| !nlri.is_empty());
         if announces {
             for (missing, code) in [
                 (self.found.origin.is_none(), ORIGIN),
@@ -364,7 +427,10 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        let treat_as_withdraw = self.errors.iter().any(|error| error.class >= ErrorClass::TreatAsWithdraw);
+        let treat_as_withdraw = self
+            .errors
+            .iter()
+            .any(|error| error.class >= ErrorClass::TreatAsWithdraw);
         let mut found = self.found;
         let reach = found.reach.take();
         let mut end_of_rib = None;
@@ -386,7 +452,15 @@ impl<'a> Walk<'a> {
         let announced = match attributes {
             Some(attributes) if !treat_as_withdraw => announced
                 .into_iter()
-                .map(|(next_hop, prefixes)| (Attributes { next_hop, ..attributes.clone() }, prefixes))
+                .map(|(next_hop, prefixes)| {
+                    (
+                        Attributes {
+                            next_hop,
+                            ..attributes.clone()
+                        },
+                        prefixes,
+                    )
+                })
                 .collect(),
             _ => {
                 withdrawn.extend(announced.into_iter().flat_map(|(_, prefixes)| prefixes));
@@ -409,7 +483,8 @@ impl Found {
         let mut aggregator = self.aggregator;
         if !context.four_octet_as {
             // RFC 6793 §4.2.3: an AGGREGATOR that is not AS_TRANS tells that AS4_PATH is out of date.
-            let up_to_date = aggregator.is_none_or(|aggregator| aggregator.asn == u32::from(super::AS_TRANS));
+            let up_to_date =
+                aggregator.is_none_or(|aggregator| aggregator.asn == u32::from(super::AS_TRANS));
             if up_to_date {
                 aggregator = aggregator.and(self.as4_aggregator).or(aggregator);
                 if let Some(as4_path) = &self.as4_path {
@@ -512,7 +587,9 @@ fn take_u16(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The big-endian number in at most four octets.
 fn number(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0, |sum, &octet| sum << 8 | u32::from(octet))
+    bytes
+        .iter()
+        .fold(0, |sum, &octet| sum << 8 | u32::from(octet))
 }
 
 fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Box<[T]> {

@@ -30,8 +30,14 @@ fn an_update_as_on_the_wire_is_read() {
     };
     assert_eq!(*prefixes, nets(&["203.0.113.0/24", "10.0.0.0/9"]));
     assert_eq!(attributes.as_path.to_string(), "65002 65536");
-    assert_eq!(attributes.next_hop.address, "192.0.2.1".parse::<IpAddr>().unwrap());
-    assert_eq!((attributes.med, attributes.atomic_aggregate), (Some(7), true));
+    assert_eq!(
+        attributes.next_hop.address,
+        "192.0.2.1".parse::<IpAddr>().unwrap()
+    );
+    assert_eq!(
+        (attributes.med, attributes.atomic_aggregate),
+        (Some(7), true)
+    );
     assert_eq!(*attributes.communities, [0x0001_0002, 0xffff_ff01]);
     assert_eq!(*attributes.large_communities, [[1, 2, 3]]);
     assert_eq!(
@@ -48,7 +54,10 @@ fn an_update_as_on_the_wire_is_read() {
 #[test]
 fn both_families_share_one_update() {
     let body = Body::default()
-        .attribute(&[0x80, 14, 26, 0, 2, 1, 16, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 32, 0x20, 1, 0xd, 0xb8])
+        .attribute(&[
+            0x80, 14, 26, 0, 2, 1, 16, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0,
+            32, 0x20, 1, 0xd, 0xb8,
+        ])
         .mandatory()
         .nlri(&[8, 10])
         .build();
@@ -74,24 +83,60 @@ fn wrong_attributes_do_what_rfc_7606_says() {
     let cases: &[(&str, &[u8], ErrorClass)] = &[
         ("ORIGIN of two octets", &[0x40, 1, 2, 0, 0], Withdraw),
         ("ORIGIN undefined", &[0x40, 1, 1, 3], Withdraw),
-        ("AS_PATH one octet left", &[0x40, 2, 3, 2, 0, 0xf2], Withdraw),
-        ("AS_PATH with confederation", &[0x40, 2, 6, 3, 1, 0, 0, 0, 1], Withdraw),
+        (
+            "AS_PATH one octet left",
+            &[0x40, 2, 3, 2, 0, 0xf2],
+            Withdraw,
+        ),
+        (
+            "AS_PATH with confederation",
+            &[0x40, 2, 6, 3, 1, 0, 0, 0, 1],
+            Withdraw,
+        ),
         ("NEXT_HOP too long", &[0x40, 3, 5, 1, 1, 1, 1, 1], Withdraw),
         ("MED too short", &[0x80, 4, 3, 0, 0, 0], Withdraw),
         ("MED transitive", &[0xc0, 4, 4, 0, 0, 0, 0], Withdraw),
-        ("LOCAL_PREF from outside", &[0x40, 5, 4, 0, 0, 0, 1], Discard),
-        ("LOCAL_PREF from outside, too short", &[0x40, 5, 1, 0], Discard),
+        (
+            "LOCAL_PREF from outside",
+            &[0x40, 5, 4, 0, 0, 0, 1],
+            Discard,
+        ),
+        (
+            "LOCAL_PREF from outside, too short",
+            &[0x40, 5, 1, 0],
+            Discard,
+        ),
         ("ATOMIC_AGGREGATE with data", &[0x40, 6, 1, 0], Discard),
-        ("AGGREGATOR of the old width", &[0xc0, 7, 6, 0, 1, 1, 1, 1, 1], Discard),
-        ("AGGREGATOR of AS 0", &[0xc0, 7, 8, 0, 0, 0, 0, 1, 1, 1, 1], Discard),
+        (
+            "AGGREGATOR of the old width",
+            &[0xc0, 7, 6, 0, 1, 1, 1, 1, 1],
+            Discard,
+        ),
+        (
+            "AGGREGATOR of AS 0",
+            &[0xc0, 7, 8, 0, 0, 0, 0, 1, 1, 1, 1],
+            Discard,
+        ),
         ("COMMUNITIES empty", &[0xc0, 8, 0], Withdraw),
         ("COMMUNITIES cut", &[0xc0, 8, 5, 0, 0, 0, 0, 0], Withdraw),
         ("ORIGINATOR_ID from outside", &[0x80, 9, 0], Discard),
-        ("CLUSTER_LIST from outside", &[0x80, 10, 3, 0, 0, 0], Discard),
-        ("EXTENDED COMMUNITIES cut", &[0xc0, 16, 7, 0, 0, 0, 0, 0, 0, 0], Withdraw),
+        (
+            "CLUSTER_LIST from outside",
+            &[0x80, 10, 3, 0, 0, 0],
+            Discard,
+        ),
+        (
+            "EXTENDED COMMUNITIES cut",
+            &[0xc0, 16, 7, 0, 0, 0, 0, 0, 0, 0],
+            Withdraw,
+        ),
         ("AS4_PATH malformed", &[0xc0, 17, 1, 2], Discard),
         ("AS4_AGGREGATOR cut", &[0xc0, 18, 1, 2], Discard),
-        ("LARGE_COMMUNITY cut", &[0xc0, 32, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], Withdraw),
+        (
+            "LARGE_COMMUNITY cut",
+            &[0xc0, 32, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            Withdraw,
+        ),
         ("OTC cut", &[0xc0, 35, 1, 0], Withdraw),
         ("unknown well-known", &[0x40, 77, 0], Withdraw),
         ("beyond the end", &[0xc0, 99, 200, 0], Withdraw),
@@ -100,7 +145,9 @@ fn wrong_attributes_do_what_rfc_7606_says() {
     for (name, attribute, class) in cases {
         // In front of the good ones when complete, so that "all but the first are discarded" also holds for it.
         let body = match attribute.len() >= 3 && usize::from(attribute[2]) == attribute.len() - 3 {
-            true => Body::default().attribute(attribute).mandatory_without(attribute[1]),
+            true => Body::default()
+                .attribute(attribute)
+                .mandatory_without(attribute[1]),
             false => Body::default().mandatory().attribute(attribute),
         };
         let update = Update::decode(&body.nlri(&[8, 10]).build(), &context()).unwrap();
@@ -124,14 +171,49 @@ fn only_what_hides_the_prefixes_ends_the_session() {
         ("withdrawn beyond the end", vec![0, 9, 0, 0], 1),
         ("attributes beyond the end", vec![0, 0, 0, 9], 1),
         ("half a length", vec![0, 0, 0], 1),
-        ("prefix of 33 bits", Body::default().mandatory().nlri(&[33, 1, 1, 1, 1, 1]).build(), 10),
+        (
+            "prefix of 33 bits",
+            Body::default()
+                .mandatory()
+                .nlri(&[33, 1, 1, 1, 1, 1])
+                .build(),
+            10,
+        ),
         ("prefix of 255 bits", vec![0, 1, 255, 0, 0], 10),
-        ("prefix beyond the end", Body::default().mandatory().nlri(&[24, 1, 1]).build(), 10),
-        ("MP_REACH twice", Body::default().attribute(&twice).build(), 1),
-        ("MP_REACH too short", Body::default().attribute(&reach(&[0, 2, 1, 0])).build(), 9),
-        ("MP_REACH next hop of 8", Body::default().attribute(&reach(&[0, 2, 1, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0])).build(), 9),
-        ("MP_REACH next hop beyond the end", Body::default().attribute(&reach(&[0, 2, 1, 16, 0])).build(), 9),
-        ("MP_UNREACH prefix of 129", Body::default().attribute(&[0x80, 15, 4, 0, 2, 1, 129]).build(), 9),
+        (
+            "prefix beyond the end",
+            Body::default().mandatory().nlri(&[24, 1, 1]).build(),
+            10,
+        ),
+        (
+            "MP_REACH twice",
+            Body::default().attribute(&twice).build(),
+            1,
+        ),
+        (
+            "MP_REACH too short",
+            Body::default().attribute(&reach(&[0, 2, 1, 0])).build(),
+            9,
+        ),
+        (
+            "MP_REACH next hop of 8",
+            Body::default()
+                .attribute(&reach(&[0, 2, 1, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
+                .build(),
+            9,
+        ),
+        (
+            "MP_REACH next hop beyond the end",
+            Body::default().attribute(&reach(&[0, 2, 1, 16, 0])).build(),
+            9,
+        ),
+        (
+            "MP_UNREACH prefix of 129",
+            Body::default()
+                .attribute(&[0x80, 15, 4, 0, 2, 1, 129])
+                .build(),
+            9,
+        ),
     ];
     for (name, body, subcode) in cases {
         let error = Update::decode(body, &context()).unwrap_err();
@@ -142,10 +224,16 @@ fn only_what_hides_the_prefixes_ends_the_session() {
 #[test]
 fn missing_mandatory_attributes_withdraw_the_routes() {
     for missing in [ORIGIN, AS_PATH, NEXT_HOP] {
-        let body = Body::default().mandatory_without(missing).nlri(&[8, 10]).build();
+        let body = Body::default()
+            .mandatory_without(missing)
+            .nlri(&[8, 10])
+            .build();
         let update = Update::decode(&body, &context()).unwrap();
         assert_eq!(update.withdrawn, nets(&["10.0.0.0/8"]), "{missing}");
-        assert_eq!((update.errors[0].code, update.errors[0].problem), (missing, "missing"));
+        assert_eq!(
+            (update.errors[0].code, update.errors[0].problem),
+            (missing, "missing")
+        );
     }
 }
 
@@ -166,7 +254,11 @@ fn families_that_were_not_agreed_on_are_not_looked_into() {
             .build();
         let update = Update::decode(&body, &only_v4).unwrap();
         assert_eq!(update.announced.len(), 1, "{afi}/{safi}");
-        assert_eq!((update.withdrawn, update.errors), (vec![], vec![]), "{afi}/{safi}");
+        assert_eq!(
+            (update.withdrawn, update.errors),
+            (vec![], vec![]),
+            "{afi}/{safi}"
+        );
     }
     let only_v6 = Context {
         families: [Family::Ipv6Unicast].into(),
@@ -182,14 +274,20 @@ fn an_ipv4_prefix_has_an_ipv6_next_hop_only_when_agreed_on() {
     value.extend("2001:db8::1".parse::<Ipv6Addr>().unwrap().octets());
     value.extend([0, 8, 10]);
     value[2] = (value.len() - 3) as u8;
-    let body = Body::default().attribute(&value).mandatory_without(NEXT_HOP).build();
+    let body = Body::default()
+        .attribute(&value)
+        .mandatory_without(NEXT_HOP)
+        .build();
     assert_eq!(Update::decode(&body, &context()).unwrap_err().subcode, 9);
     let extended = Context {
         extended_next_hop: true,
         ..context()
     };
     let update = Update::decode(&body, &extended).unwrap();
-    assert_eq!(update.announced[0].0.next_hop.address.to_string(), "2001:db8::1");
+    assert_eq!(
+        update.announced[0].0.next_hop.address.to_string(),
+        "2001:db8::1"
+    );
     assert_eq!(update.announced[0].1, nets(&["10.0.0.0/8"]));
     assert_same_after_encoding(&update, &extended);
 }
@@ -201,7 +299,10 @@ fn a_next_hop_of_32_octets_keeps_both_addresses() {
     value.extend("fe80::1".parse::<Ipv6Addr>().unwrap().octets());
     value.extend([0, 0]);
     value[2] = (value.len() - 3) as u8;
-    let body = Body::default().attribute(&value).mandatory_without(NEXT_HOP).build();
+    let body = Body::default()
+        .attribute(&value)
+        .mandatory_without(NEXT_HOP)
+        .build();
     let update = Update::decode(&body, &context()).unwrap();
     let next_hop = update.announced[0].0.next_hop;
     assert_eq!(next_hop.address.to_string(), "2001:db8::1");
@@ -218,14 +319,28 @@ fn end_of_rib_is_found_for_each_family() {
         assert_eq!(update.errors, []);
     }
     let mut out = Vec::new();
-    withdraw(Family::Ipv6Unicast, &nets(&["2001:db8::/32"]), &context(), &mut out);
-    assert_eq!(Update::decode(&out[HEADER_LEN..], &context()).unwrap().end_of_rib, None);
+    withdraw(
+        Family::Ipv6Unicast,
+        &nets(&["2001:db8::/32"]),
+        &context(),
+        &mut out,
+    );
+    assert_eq!(
+        Update::decode(&out[HEADER_LEN..], &context())
+            .unwrap()
+            .end_of_rib,
+        None
+    );
 }
 
 #[test]
 fn prefixes_fill_messages_to_the_last_octet_that_fits() {
     let prefixes: Vec<IpNet> = (0..3000u32)
-        .map(|index| ipnet::Ipv4Net::new((0x0a00_0000 + (index << 8)).into(), 24).unwrap().into())
+        .map(|index| {
+            ipnet::Ipv4Net::new((0x0a00_0000 + (index << 8)).into(), 24)
+                .unwrap()
+                .into()
+        })
         .collect();
     let mut attributes = Attributes::new("192.0.2.1".parse::<IpAddr>().unwrap().into());
     attributes.as_path = AsPath::sequence(&[65001]);
@@ -238,7 +353,12 @@ fn prefixes_fill_messages_to_the_last_octet_that_fits() {
         assert!(Update::decode(&out[HEADER_LEN..], &context()).is_ok());
     }
     assert_eq!(sizes.len(), 3);
-    assert!(sizes[..2].iter().all(|&size| size > MAX_LEN - 4 && size <= MAX_LEN), "{sizes:?}");
+    assert!(
+        sizes[..2]
+            .iter()
+            .all(|&size| size > MAX_LEN - 4 && size <= MAX_LEN),
+        "{sizes:?}"
+    );
 }
 
 #[test]
@@ -279,7 +399,10 @@ fn two_octet_peers_get_and_give_the_true_path() {
 fn inputs_that_kill_the_codec_behind_do_not_reach_it() {
     let corpus = include_str!("../../tests/vectors/zettabgp-killers.txt");
     let mut count = 0;
-    for line in corpus.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+    for line in corpus
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+    {
         let body = hex(line);
         for four_octet_as in [true, false] {
             for extended_next_hop in [true, false] {
@@ -311,7 +434,11 @@ fn nested_attribute_sets_are_only_carried() {
     let mut attribute = vec![0xd0, 128];
     attribute.extend((value.len() as u16).to_be_bytes());
     attribute.extend(value);
-    let body = Body::default().mandatory().attribute(&attribute).nlri(&[8, 10]).build();
+    let body = Body::default()
+        .mandatory()
+        .attribute(&attribute)
+        .nlri(&[8, 10])
+        .build();
     let update = Update::decode(&body, &context()).unwrap();
     assert_eq!(update.announced[0].0.unknown[0].code, 128);
 }
@@ -372,33 +499,52 @@ mod properties {
         (any::<bool>(), any::<bool>()).prop_flat_map(|(v6, v6_next_hop)| {
             let prefix = move |bits: u128, len: u8| -> IpNet {
                 if v6 {
-                    ipnet::Ipv6Net::new(bits.into(), len % 129).unwrap().trunc().into()
+                    ipnet::Ipv6Net::new(bits.into(), len % 129)
+                        .unwrap()
+                        .trunc()
+                        .into()
                 } else {
-                    ipnet::Ipv4Net::new((bits as u32).into(), len % 33).unwrap().trunc().into()
+                    ipnet::Ipv4Net::new((bits as u32).into(), len % 33)
+                        .unwrap()
+                        .trunc()
+                        .into()
                 }
             };
-            let prefixes = vec((any::<u128>(), any::<u8>()).prop_map(move |(bits, len)| prefix(bits, len)), 1..900);
+            let prefixes = vec(
+                (any::<u128>(), any::<u8>()).prop_map(move |(bits, len)| prefix(bits, len)),
+                1..900,
+            );
             (attributes(v6 || v6_next_hop), prefixes)
         })
     }
 
     fn attributes(v6_next_hop: bool) -> impl Strategy<Value = Attributes> {
-        let next_hop = (any::<u128>(), any::<u32>(), any::<bool>()).prop_map(move |(v6, v4, both)| {
-            if v6_next_hop {
-                NextHop {
-                    address: Ipv6Addr::from(v6 | 1).into(),
-                    link_local: both.then(|| Ipv6Addr::from(0xfe80 << 112 | v6 & 0xffff_ffff)),
+        let next_hop =
+            (any::<u128>(), any::<u32>(), any::<bool>()).prop_map(move |(v6, v4, both)| {
+                if v6_next_hop {
+                    NextHop {
+                        address: Ipv6Addr::from(v6 | 1).into(),
+                        link_local: both.then(|| Ipv6Addr::from(0xfe80 << 112 | v6 & 0xffff_ffff)),
+                    }
+                } else {
+                    IpAddr::from(Ipv4Addr::from(v4)).into()
                 }
-            } else {
-                IpAddr::from(Ipv4Addr::from(v4)).into()
-            }
-        });
+            });
         let as_path = vec((any::<bool>(), vec(1u32.., 1..300)), 0..3).prop_map(|segments| {
-            let kind = |set| if set { super::super::super::SegmentKind::Set } else { super::super::super::SegmentKind::Sequence };
+            let kind = |set| {
+                if set {
+                    super::super::super::SegmentKind::Set
+                } else {
+                    super::super::super::SegmentKind::Sequence
+                }
+            };
             let mut path = AsPath::default();
             for (set, asns) in segments {
                 if set {
-                    let mut segments = vec![super::super::super::Segment { kind: kind(true), asns: asns.into_iter().take(255).collect() }];
+                    let mut segments = vec![super::super::super::Segment {
+                        kind: kind(true),
+                        asns: asns.into_iter().take(255).collect(),
+                    }];
                     segments.extend(path.segments().iter().cloned());
                     path = AsPath::from_segments(segments);
                 } else {
@@ -424,10 +570,21 @@ mod properties {
             vec(any::<u32>(), 0..70),
             btree_set((100u8..120, vec(any::<u8>(), 0..300)), 0..3),
         );
-        let origin = prop_oneof![Just(OriginCode::Igp), Just(OriginCode::Egp), Just(OriginCode::Incomplete)];
+        let origin = prop_oneof![
+            Just(OriginCode::Igp),
+            Just(OriginCode::Egp),
+            Just(OriginCode::Incomplete)
+        ];
         (origin, as_path, next_hop, numbers, lists).prop_map(
             |(origin, as_path, next_hop, numbers, lists)| {
-                let (med, local_pref, atomic_aggregate, aggregator, originator_id, only_to_customer) = numbers;
+                let (
+                    med,
+                    local_pref,
+                    atomic_aggregate,
+                    aggregator,
+                    originator_id,
+                    only_to_customer,
+                ) = numbers;
                 let (communities, extended, large, clusters, unknown) = lists;
                 let mut codes = std::collections::BTreeSet::new();
                 Attributes {
@@ -437,7 +594,10 @@ mod properties {
                     med,
                     local_pref,
                     atomic_aggregate,
-                    aggregator: aggregator.map(|(asn, id)| Aggregator { asn, router_id: id.into() }),
+                    aggregator: aggregator.map(|(asn, id)| Aggregator {
+                        asn,
+                        router_id: id.into(),
+                    }),
                     communities: communities.into_iter().collect(),
                     extended_communities: extended.into_iter().collect(),
                     large_communities: large.into_iter().collect(),
@@ -447,7 +607,11 @@ mod properties {
                     unknown: unknown
                         .into_iter()
                         .filter(|(code, _)| codes.insert(*code))
-                        .map(|(code, value)| RawAttribute { code, flags: 0xe0, value: value.into() })
+                        .map(|(code, value)| RawAttribute {
+                            code,
+                            flags: 0xe0,
+                            value: value.into(),
+                        })
                         .collect(),
                 }
             },
@@ -458,7 +622,8 @@ mod properties {
 fn assert_same_after_encoding(update: &Update, context: &Context) {
     for (attributes, prefixes) in &update.announced {
         let mut out = Vec::new();
-        let mut announcement = Announcement::new(Family::of(&prefixes[0]), attributes, context).unwrap();
+        let mut announcement =
+            Announcement::new(Family::of(&prefixes[0]), attributes, context).unwrap();
         assert_eq!(announcement.message(prefixes, &mut out), prefixes.len());
         let again = Update::decode(&out[HEADER_LEN..], context).unwrap();
         assert_eq!(again.announced, [(attributes.clone(), prefixes.clone())]);
