@@ -12,7 +12,9 @@ use serde::{
 use serde_json::{Map, Number, Value};
 
 /// The largest text that is read, in bytes.
-pub const MAX_TEXT_LEN: usize = 64 << 20;
+pub const MAX_TEXT_LEN: usize = 16 << 20;
+/// The longest reason that is given, in characters.
+const MAX_REASON: usize = 200;
 /// How deep values may nest.
 const MAX_DEPTH: usize = 100;
 /// What aliases may add to the values and the characters of a document.
@@ -71,13 +73,15 @@ fn read_one(first_line: usize, text: &str) -> Read {
             let reason = reason
                 .split_once(" at line ")
                 .map_or(reason.as_str(), |(reason, _)| reason);
+            // A fault deep down comes with the whole way there.
+            let reason: String = reason.chars().take(MAX_REASON).collect();
             Err(YamlError(match error.location() {
                 Some(location) => format!(
                     "{reason} (line {}, column {})",
                     first_line + location.line() - 1,
                     location.column()
                 ),
-                None => reason.to_owned(),
+                None => reason,
             }))
         }
     }

@@ -8,7 +8,7 @@ use super::{
     check::{Check, Fault},
     for_each_kind,
 };
-use crate::{Key, Kind, Problem};
+use crate::{Key, Kind, Problem, wep_name};
 
 /// The largest value that is read or written, in bytes; etcd's own bound on a request.
 pub const MAX_VALUE_LEN: usize = 1_572_864;
@@ -46,13 +46,15 @@ pub fn from_manifest(value: Value) -> Result<(Key, Resource), Problem> {
 
 /// The key that a manifest belongs under.
 pub(crate) fn manifest_key(value: &Value) -> Result<Key, Problem> {
+    let made = made_name(value);
     let text = |pointer: &str| {
         value
             .pointer(pointer)
             .and_then(Value::as_str)
             .filter(|text| !text.is_empty())
     };
-    let named = text("/metadata/name").unwrap_or_default();
+    let named = text("/metadata/name").or(made.as_deref());
+    let named = named.unwrap_or_default();
     let Some(kind_text) = text("/kind") else {
         return Err(Problem::new(named, "kind", "is required"));
     };
@@ -94,6 +96,26 @@ pub(crate) fn manifest_key(value: &Value) -> Result<Key, Problem> {
     } else {
         problem("metadata.name", format!("{named:?} cannot be a name"))
     }
+}
+
+/// The name that the fields of a workload's endpoint make, for one that does not say its name.
+fn made_name(value: &Value) -> Option<String> {
+    if value.get("kind")?.as_str()? != Kind::WorkloadEndpoint.name() {
+        return None;
+    }
+    let text = |name: &str| {
+        let text = value.get("spec").and_then(|spec| spec.get(name)?.as_str());
+        text.unwrap_or_default().to_owned()
+    };
+    let fields = wep_name::Fields {
+        node: text("node"),
+        orchestrator: text("orchestrator"),
+        endpoint: text("endpoint"),
+        workload: text("workload"),
+        pod: text("pod"),
+        container_id: text("containerID"),
+    };
+    wep_name::construct(&fields, false).ok()
 }
 
 impl Resource {

@@ -199,6 +199,18 @@ fn nulls_are_absent_and_names_come_from_the_key() {
 }
 
 #[test]
+fn an_endpoint_of_a_workload_is_named_by_its_fields() {
+    let manifest = json!({"apiVersion": "projectcalico.org/v3", "kind": "WorkloadEndpoint", "metadata": {"namespace": "ns"},
+        "spec": {"node": "node-1", "orchestrator": "cni", "containerID": "c0", "endpoint": "eth0", "interfaceName": "cali1"}});
+    let (key, resource) = from_manifest(manifest).unwrap();
+    assert_eq!(
+        key,
+        Key::namespaced(Kind::WorkloadEndpoint, "ns", "node--1-cni-c0-eth0")
+    );
+    assert_eq!(resource.key(), Some(key));
+}
+
+#[test]
 fn affinities_are_read_in_their_older_forms_too() {
     let key = Key::parse("/calico/ipam/v2/host/oldhost.io/ipv4/block/172.29.128.128-26").unwrap();
     let vectors: Value =

@@ -18,7 +18,7 @@ use tokio::time::{Instant, interval_at, sleep, timeout_at};
 
 use super::{
     AFFINITY_ROOT, Connector, MAX_MESSAGE_LEN, Point, RESOURCE_ROOT, RequestError, entry,
-    kv_client, limited, list,
+    kv_client, limited, list, random,
 };
 use crate::{
     Key, Update,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What is watched. What is listed lies below it.
-const WATCH_ROOT: &str = "/calico/";
+pub(super) const WATCH_ROOT: &str = "/calico/";
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -230,6 +230,5 @@ impl Follower {
 
 /// Between half and all of a pause, so that many nodes do not come back at once.
 fn jittered(pause: Duration) -> Duration {
-    let random = uuid::Uuid::new_v4().as_u128() as u32;
-    pause / 2 + pause.mul_f64(0.5 * f64::from(random) / f64::from(u32::MAX))
+    pause / 2 + pause.mul_f64(0.5 * f64::from(random()) / f64::from(u32::MAX))
 }

@@ -106,6 +106,29 @@ impl Etcd {
         Ok(result?)
     }
 
+    async fn range_once(&self, prefixes: &[String]) -> Result<Listing, StoreError> {
+        self.request(async |mut kv, config| {
+            let mut entries = Vec::new();
+            let point = list(&mut kv, config, prefixes, |entry| entries.push(entry)).await?;
+            Ok(Listing {
+                entries,
+                unreadable: Vec::new(),
+                revision: point.revision as u64,
+            })
+        })
+        .await
+    }
+
+    async fn read_once(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        let response = self
+            .request(async |mut kv, config| {
+                limited(config.request_timeout, kv.get(key.path(), None)).await
+            })
+            .await?;
+        let found = response.kvs().first();
+        Ok(found.map(|kv| entry(key.clone(), kv.value(), kv.mod_revision() as u64)))
+    }
+
     async fn transaction(
         &self,
         key: &Key,
@@ -160,27 +183,19 @@ impl Backend for Etcd {
                 vec![format!("{RESOURCE_ROOT}{}/{namespace}/", kind.plural())]
             }
         };
-        let mut entries = Vec::new();
-        let revision = self
-            .request(async |mut kv, config| {
-                list(&mut kv, config, &prefixes, |entry| entries.push(entry)).await
-            })
-            .await?;
-        Ok(Listing {
-            entries,
-            unreadable: Vec::new(),
-            revision: revision.revision as u64,
-        })
+        // The first try may meet a connection that had gone unnoticed. A write is not tried again: it may
+        // have been done.
+        match self.range_once(&prefixes).await {
+            Err(StoreError::Unavailable(_)) => self.range_once(&prefixes).await,
+            done => done,
+        }
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        let response = self
-            .request(async |mut kv, config| {
-                limited(config.request_timeout, kv.get(key.path(), None)).await
-            })
-            .await?;
-        let found = response.kvs().first();
-        Ok(found.map(|kv| entry(key.clone(), kv.value(), kv.mod_revision() as u64)))
+        match self.read_once(key).await {
+            Err(StoreError::Unavailable(_)) => self.read_once(key).await,
+            done => done,
+        }
     }
 
     async fn put(
@@ -212,11 +227,16 @@ struct Connector {
 }
 
 impl Connector {
-    /// A new client, signed in, with the TLS files as they are now.
+    /// A new client of a member that answers, signed in, with the TLS files as they are now.
+    ///
+    /// A client of all members at once would send every so many requests to one that is away.
     async fn connect(&self) -> Result<Client, RequestError> {
         let config = &self.config;
+        let members = config.endpoints.len();
+        // All members get their turn within the time of one request.
+        let each = config.request_timeout / u32::try_from(members.max(1)).unwrap_or(u32::MAX);
         let mut options = ConnectOptions::new()
-            .with_connect_timeout(config.request_timeout)
+            .with_connect_timeout(each)
             .with_keep_alive(Duration::from_secs(30), Duration::from_secs(10))
             .with_require_leader(true);
         if let Some((name, password)) = &config.user {
@@ -227,8 +247,22 @@ impl Connector {
         if let Some(tls) = self.tls().await? {
             options = options.with_tls(tls);
         }
-        let connecting = Client::connect(&config.endpoints, Some(options));
-        limited(config.request_timeout, connecting).await
+        let mut failure = RequestError::Other("no member of the cluster is named".to_owned());
+        let first = random() as usize;
+        for index in 0..members {
+            let member = &config.endpoints[(first % members + index) % members];
+            let connecting = async {
+                let client = Client::connect([member], Some(options.clone())).await?;
+                // Nothing has been sent yet, but perhaps to sign in. The answer proves a leader, too.
+                client.kv_client().get(follow::WATCH_ROOT, None).await?;
+                Ok(client)
+            };
+            match limited(each, Box::pin(connecting)).await {
+                Ok(client) => return Ok(client),
+                Err(error) => failure = RequestError::Other(format!("{member}: {error}")),
+            }
+        }
+        Err(failure)
     }
 
     async fn tls(&self) -> Result<Option<TlsOptions>, RequestError> {
@@ -250,6 +284,11 @@ impl Connector {
         }
         Ok(Some(tls))
     }
+}
+
+/// A number to spread the load of many nodes by.
+fn random() -> u32 {
+    uuid::Uuid::new_v4().as_u128() as u32
 }
 
 /// Why a request was not answered.
