@@ -10,6 +10,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "host")]
 pub mod daemon;
+#[cfg(feature = "host")]
+pub mod netlink;
 pub mod output;
 pub mod reconcile;
 pub mod render;

@@ -103,11 +103,6 @@ impl Members {
         std::mem::take(&mut self.told)
     }
 
-    /// An item's labels, own and inherited.
-    pub(crate) fn labels_of(&self, id: ItemId) -> Option<&BTreeMap<String, String>> {
-        self.index.labels_of(&id)
-    }
-
     /// The number of an atom, which lives until it is released and [`forget`](Self::forget) was called.
     pub(crate) fn take(&mut self, atom: &Atom, nets: &mut Nets) -> AtomId {
         let (id, new) = self.atoms.take(atom);
