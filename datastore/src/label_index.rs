@@ -550,6 +550,7 @@ mod tests {
                     };
                     prop_assert!(news, "told twice: {selector} {item} {matches}");
                 }
+                assert_filed(&index);
                 let scan = scan(&items, &parents, &selectors);
                 prop_assert_eq!(&matched, &scan);
                 for id in selectors.keys() {
@@ -565,6 +566,30 @@ mod tests {
                     prop_assert_eq!(of, wanted);
                 }
             }
+        }
+    }
+
+    /// The files hold exactly what there is: nothing stale to look at, nothing that leaks.
+    fn assert_filed(index: &Index) {
+        let mut holders = Nested::new();
+        for (id, item) in &index.items {
+            for (label, value) in &item.labels {
+                insert_nested(&mut holders, label, value, id);
+            }
+        }
+        assert_eq!(index.holders, holders);
+        let mut fresh = Index::new();
+        for (id, filed) in &index.selectors {
+            fresh.file(id, filed.restriction.as_ref(), true);
+        }
+        assert_eq!(index.by_value, fresh.by_value);
+        assert_eq!(index.by_label, fresh.by_label);
+        assert_eq!(index.unrestricted, fresh.unrestricted);
+        for (name, parent) in &index.parents {
+            assert!(
+                !parent.labels.is_empty() || !parent.children.is_empty(),
+                "{name}"
+            );
         }
     }
 

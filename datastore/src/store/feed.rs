@@ -135,3 +135,81 @@ impl State {
         }
     }
 }
+
+#[cfg(all(test, any(feature = "dir", feature = "etcd")))]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    #[test]
+    fn events_come_in_an_order_that_makes_sense() {
+        let feed = Feed::default();
+        feed.push(update("b", 1));
+        feed.in_sync(1);
+        feed.push(update("a", 2));
+        feed.push(update("b", 3));
+        assert_eq!(
+            taken(&feed),
+            [
+                Event::Updates(vec![update("a", 2), update("b", 3)]),
+                Event::InSync { revision: 1 },
+            ]
+        );
+        // Who is told of trouble is not told at once that all is well.
+        feed.in_sync(4);
+        feed.trouble("gone");
+        assert_eq!(taken(&feed), [Event::Trouble("gone".to_owned())]);
+        // Trouble that is over before it was read is told, and so is its end.
+        feed.trouble("gone");
+        feed.push(update("a", 5));
+        feed.in_sync(5);
+        assert_eq!(
+            taken(&feed),
+            [
+                Event::Trouble("gone".to_owned()),
+                Event::Updates(vec![update("a", 5)]),
+                Event::InSync { revision: 5 },
+            ]
+        );
+    }
+
+    #[test]
+    fn many_updates_come_in_batches() {
+        let feed = Feed::default();
+        for index in 0..2500 {
+            feed.push(update(&format!("t{index}"), 1));
+        }
+        let sizes: Vec<usize> = taken(&feed)
+            .into_iter()
+            .map(|event| match event {
+                Event::Updates(updates) => updates.len(),
+                Event::InSync { .. } | Event::Trouble(_) | Event::Unreadable(_) => 0,
+            })
+            .collect();
+        assert_eq!(sizes, [1000, 1000, 500]);
+    }
+
+    #[test]
+    fn nobody_changes_the_profile_that_is_always_there() {
+        let feed = Feed::default();
+        let key = Key::global(Kind::Profile, "projectcalico-default-allow");
+        feed.push(Update {
+            key,
+            ..update("x", 1)
+        });
+        assert_eq!(taken(&feed), []);
+    }
+
+    fn taken(feed: &Feed) -> Vec<Event> {
+        std::iter::from_fn(|| feed.lock().take()).collect()
+    }
+
+    fn update(name: &str, revision: u64) -> Update {
+        Update {
+            key: Key::global(Kind::Tier, name),
+            value: None,
+            revision,
+            problem: None,
+        }
+    }
+}
