@@ -137,7 +137,7 @@ impl Input<'_> {
         let restart_time = self.global(|spec| {
             spec.node_mesh_max_restart_time
                 .as_ref()
-                .map(|time| time.value())
+                .map(cleat_datastore::value::GoDuration::value)
         });
         for (name, other) in self
             .nodes
@@ -173,7 +173,7 @@ impl Input<'_> {
         let spec = &peer.spec;
         let key = Key::global(Kind::BgpPeer, name);
         let mut problem = |field: &str, reason: &str| {
-            problems.push((key.clone(), Problem::new(&key, field, reason)))
+            problems.push((key.clone(), Problem::new(&key, field, reason)));
         };
         if spec.password.is_some() {
             problem(
@@ -237,8 +237,14 @@ impl Input<'_> {
                 source: use_node_ip.then(|| bgp.addresses.like(address)).flatten(),
                 keep_next_hop: spec.keep_original_next_hop.unwrap_or(false)
                     || spec.next_hop_mode == Some(NextHopMode::Keep),
-                restart_time: spec.max_restart_time.as_ref().map(|time| time.value()),
-                keepalive: spec.keepalive_time.as_ref().map(|time| time.value()),
+                restart_time: spec
+                    .max_restart_time
+                    .as_ref()
+                    .map(cleat_datastore::value::GoDuration::value),
+                keepalive: spec
+                    .keepalive_time
+                    .as_ref()
+                    .map(cleat_datastore::value::GoDuration::value),
                 ttl_security: spec.ttl_security,
                 allow_own_as: u8::try_from(spec.num_allowed_local_as_numbers.unwrap_or(0))
                     .unwrap_or(u8::MAX),

@@ -65,15 +65,15 @@ impl Members {
         id: ItemId,
         labels: BTreeMap<String, String>,
         parents: Vec<String>,
-        ports: BTreeSet<NamedPort>,
+        ports: &BTreeSet<NamedPort>,
         nets: &mut Nets,
     ) {
-        if self.items.get(&id).is_none_or(|before| *before != ports) {
+        if self.items.get(&id).is_none_or(|before| before != ports) {
             let selecting: Vec<Selector> = self.index.selectors_of(&id).cloned().collect();
             let before = self.items.insert(id, ports.clone()).unwrap_or_default();
             for selector in &selecting {
                 self.change_ports(selector, id, &before, false, nets);
-                self.change_ports(selector, id, &ports, true, nets);
+                self.change_ports(selector, id, ports, true, nets);
             }
         }
         let changes = self.index.set_item(id, labels, parents);

@@ -297,7 +297,7 @@ fn nothing() -> Facts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Bits {
     v6: bool,
-    bits: u128,
+    addr: u128,
     len: u8,
 }
 
@@ -308,7 +308,7 @@ impl Bits {
 
     fn cut(self, len: u8) -> Self {
         Self {
-            bits: self.bits & Self::mask(len),
+            addr: self.addr & Self::mask(len),
             len,
             ..self
         }
@@ -316,21 +316,21 @@ impl Bits {
 
     fn last(self) -> Self {
         Self {
-            bits: self.bits | !Self::mask(self.len),
+            addr: self.addr | !Self::mask(self.len),
             len: 128,
             ..self
         }
     }
 
     fn covers(self, other: Self) -> bool {
-        self.v6 == other.v6 && self.len <= other.len && other.cut(self.len).bits == self.bits
+        self.v6 == other.v6 && self.len <= other.len && other.cut(self.len).addr == self.addr
     }
 
     fn net(self) -> IpNet {
         if self.v6 {
-            Ipv6Net::new(Ipv6Addr::from_bits(self.bits), self.len).map(IpNet::V6)
+            Ipv6Net::new(Ipv6Addr::from_bits(self.addr), self.len).map(IpNet::V6)
         } else {
-            Ipv4Net::new(Ipv4Addr::from_bits((self.bits >> 96) as u32), self.len).map(IpNet::V4)
+            Ipv4Net::new(Ipv4Addr::from_bits((self.addr >> 96) as u32), self.len).map(IpNet::V4)
         }
         .expect("the length came from a prefix of this family")
     }
@@ -345,7 +345,7 @@ impl From<&IpNet> for Bits {
         let len = net.prefix_len();
         Self {
             v6,
-            bits: bits & Self::mask(len),
+            addr: bits & Self::mask(len),
             len,
         }
     }

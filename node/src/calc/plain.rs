@@ -3,6 +3,11 @@
 //! Slow, and without any of the structures the data path needs: no classes, no lists, no indexes. It is what rendered policy is
 //! compared with, and it shares no code with the compilation it checks.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "most kinds of resources have no say in policy"
+)]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -68,9 +73,8 @@ pub fn judge(
     };
     let own = world.endpoint_labels(endpoint, wep);
     for (tier, policies) in world.tiers(&own, direction) {
-        match world.tier(&tier, &policies, direction, packet) {
-            Some(verdict) => return verdict,
-            None => continue,
+        if let Some(verdict) = world.tier(&tier, &policies, direction, packet) {
+            return verdict;
         }
     }
     for name in &wep.spec.profiles {
@@ -248,7 +252,7 @@ impl<'a> World<'a> {
                     let selected = own.get("projectcalico.org/namespace").map(String::as_str)
                         == key.namespace()
                         && says(&spec.selector)
-                        && account(&spec.service_account_selector, own);
+                        && account(spec.service_account_selector.as_ref(), own);
                     if !selected || !governs(&spec.types) {
                         continue;
                     }
@@ -268,7 +272,7 @@ impl<'a> World<'a> {
                             .namespace_selector
                             .as_ref()
                             .is_none_or(|selector| in_namespaces(selector, own))
-                        && account(&spec.service_account_selector, own)
+                        && account(spec.service_account_selector.as_ref(), own)
                         && !spec.do_not_track
                         && !spec.pre_dnat;
                     if !selected || !governs(&spec.types) {
@@ -380,7 +384,10 @@ impl<'a> World<'a> {
         } else {
             IpVersion::V6
         };
-        let number = rule.protocol.as_ref().map(|protocol| protocol.number());
+        let number = rule
+            .protocol
+            .as_ref()
+            .map(cleat_datastore::value::Protocol::number);
         let implied = match number {
             Some(Some(1)) => Some(IpVersion::V4),
             Some(Some(58)) => Some(IpVersion::V6),
@@ -478,7 +485,7 @@ impl<'a> World<'a> {
                     || labels
                         .get("projectcalico.org/serviceaccount")
                         .is_some_and(|name| accounts.names.contains(name));
-                named && account(&accounts.selector, labels)
+                named && account(accounts.selector.as_ref(), labels)
             });
             space
                 && accounts
@@ -554,8 +561,6 @@ fn in_namespaces(selector: &Selector, labels: &Labels) -> bool {
     holds(selector.expression(), labels)
 }
 
-fn account(selector: &Option<Selector>, labels: &Labels) -> bool {
-    selector
-        .as_ref()
-        .is_none_or(|selector| selector.matches(&Prefixed("pcsa.", labels)))
+fn account(selector: Option<&Selector>, labels: &Labels) -> bool {
+    selector.is_none_or(|selector| selector.matches(&Prefixed("pcsa.", labels)))
 }

@@ -11,11 +11,13 @@ use std::sync::Arc;
 
 use cleat_bpf::policy::{Clause, ClauseAction, ProtocolSet};
 use cleat_datastore::resource::{
-    GlobalNetworkPolicy, NetworkPolicy, PolicyType, ProfileSpec, Rule, TierAction, TierSpec,
+    EntityRule, GlobalNetworkPolicy, NetworkPolicy, PolicyType, ProfileSpec, Rule, TierAction,
+    TierSpec,
 };
 use cleat_datastore::selector::Selector;
 use cleat_datastore::value::Action;
 use cleat_datastore::{Key, Kind};
+use serde_json::Map;
 
 use super::atoms::{AtomId, Expr};
 use super::rules::CompiledRule;
@@ -524,11 +526,11 @@ pub(crate) fn default_allow() -> ProfileSpec {
         not_protocol: None,
         icmp: None,
         not_icmp: None,
-        source: Default::default(),
-        destination: Default::default(),
+        source: EntityRule::default(),
+        destination: EntityRule::default(),
         http: None,
         metadata: None,
-        extra: Default::default(),
+        extra: Map::default(),
     };
     ProfileSpec {
         ingress: vec![allow()],

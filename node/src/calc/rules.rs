@@ -33,7 +33,7 @@ pub struct Match {
 
 /// A rule ready to be put into a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CompiledRule {
+pub(super) struct CompiledRule {
     /// What it does.
     pub action: Action,
     /// When: any of these.

@@ -48,44 +48,41 @@ impl<O: Ord + Clone, K: Ord + Clone, V: PartialEq> Contrib<O, K, V> {
         value: Option<V>,
         mut changed: impl FnMut(&K, Option<&V>),
     ) {
-        match value {
-            Some(value) => {
-                let wishes = self.wishes.entry(key.clone()).or_default();
-                let wins = wishes
-                    .first_key_value()
-                    .is_none_or(|(first, _)| owner <= first);
-                let differs = wishes
-                    .first_key_value()
-                    .is_none_or(|(_, winner)| *winner != value);
-                wishes.insert(owner.clone(), value);
-                if wins && differs {
-                    changed(&key, wishes.first_key_value().map(|(_, winner)| winner));
-                }
-                self.owned.entry(owner.clone()).or_default().insert(key);
+        if let Some(value) = value {
+            let wishes = self.wishes.entry(key.clone()).or_default();
+            let wins = wishes
+                .first_key_value()
+                .is_none_or(|(first, _)| owner <= first);
+            let differs = wishes
+                .first_key_value()
+                .is_none_or(|(_, winner)| *winner != value);
+            wishes.insert(owner.clone(), value);
+            if wins && differs {
+                changed(&key, wishes.first_key_value().map(|(_, winner)| winner));
             }
-            None => {
-                if let Some(keys) = self.owned.get_mut(owner) {
-                    keys.remove(&key);
-                    if keys.is_empty() {
-                        self.owned.remove(owner);
-                    }
+            self.owned.entry(owner.clone()).or_default().insert(key);
+        } else {
+            if let Some(keys) = self.owned.get_mut(owner) {
+                keys.remove(&key);
+                if keys.is_empty() {
+                    self.owned.remove(owner);
                 }
-                let Some(wishes) = self.wishes.get_mut(&key) else {
-                    return;
-                };
-                let won = wishes
-                    .first_key_value()
-                    .is_some_and(|(first, _)| first == owner);
-                let Some(old) = wishes.remove(owner) else {
-                    return;
-                };
-                let winner = wishes.first_key_value().map(|(_, winner)| winner);
-                if won && winner != Some(&old) {
-                    changed(&key, winner);
-                }
-                if wishes.is_empty() {
-                    self.wishes.remove(&key);
-                }
+            }
+            let Some(wishes) = self.wishes.get_mut(&key) else {
+                return;
+            };
+            let won = wishes
+                .first_key_value()
+                .is_some_and(|(first, _)| first == owner);
+            let Some(old) = wishes.remove(owner) else {
+                return;
+            };
+            let winner = wishes.first_key_value().map(|(_, winner)| winner);
+            if won && winner != Some(&old) {
+                changed(&key, winner);
+            }
+            if wishes.is_empty() {
+                self.wishes.remove(&key);
             }
         }
     }

@@ -142,7 +142,7 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Delta<K, V> {
     /// Notes what somebody saw at `key`.
     pub fn saw(&mut self, key: K, value: Option<V>) {
         self.change(key, |sides| {
-            sides.actual = value.map_or(Actual::Absent, Actual::Present)
+            sides.actual = value.map_or(Actual::Absent, Actual::Present);
         });
     }
 
@@ -209,7 +209,7 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Delta<K, V> {
                 applied.failed.push((key, reason));
             } else {
                 self.change(key, |sides| {
-                    sides.actual = sides.wanted.clone().map_or(Actual::Absent, Actual::Present)
+                    sides.actual = sides.wanted.clone().map_or(Actual::Absent, Actual::Present);
                 });
                 applied.done += 1;
             }

@@ -81,7 +81,7 @@ pub fn apply(stages: &mut [&mut dyn Stage], deletes: bool) -> Outcome {
 
 /// Reads every table again, so that what others changed there is noticed. Says which could not be read.
 pub fn resync(stages: &mut [&mut dyn Stage]) -> Vec<StageReport> {
-    let read = |stage: &mut &mut dyn Stage| {
+    let read = |stage: &mut dyn Stage| {
         let reason = stage.resync().err()?;
         Some(StageReport {
             stage: stage.name(),
@@ -89,7 +89,7 @@ pub fn resync(stages: &mut [&mut dyn Stage]) -> Vec<StageReport> {
             failed: vec![("dump".to_owned(), reason)],
         })
     };
-    stages.iter_mut().filter_map(read).collect()
+    stages.iter_mut().filter_map(|stage| read(*stage)).collect()
 }
 
 impl<'a, K, V, T: Table<K, V>> Pair<'a, K, V, T> {

@@ -61,13 +61,14 @@ impl Classes {
                 self.adopted_ids.remove(&id);
                 id
             }
-            None => match self.lowest_free() {
-                Some(id) => id,
-                None => {
+            None => {
+                if let Some(id) = self.lowest_free() {
+                    id
+                } else {
                     self.refused += 1;
                     return 0;
                 }
-            },
+            }
         };
         self.idle.remove(&id);
         self.ids.insert(set.clone(), id);

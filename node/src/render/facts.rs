@@ -135,7 +135,7 @@ fn put_batch<K>(
 ) {
     let batch: Vec<(&K, &Facts)> = entries.iter().map(|(_, key, value)| (key, value)).collect();
     table.put_all(&batch, &mut |place, error| {
-        failed(entries[place].0, text(error))
+        failed(entries[place].0, text(error));
     });
 }
 

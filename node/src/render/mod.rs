@@ -318,7 +318,7 @@ impl Render {
         fn rows<K: std::fmt::Debug, V: std::fmt::Debug>(
             table: &'static str,
             key: impl Fn(&K) -> String,
-            drift: Drift<'_, K, V>,
+            drift: &Drift<'_, K, V>,
         ) -> (&'static str, String, Option<String>, Option<String>) {
             let actual = if drift.unknown {
                 Some("unknown".to_owned())
@@ -335,15 +335,15 @@ impl Render {
         let facts = self
             .facts
             .drift()
-            .map(|drift| rows(FACTS, |key: &FactsKey| key.0.to_string(), drift));
+            .map(|drift| rows(FACTS, |key: &FactsKey| key.0.to_string(), &drift));
         let ifaces = self
             .ifaces
             .drift()
-            .map(|drift| rows(IFACES, ToString::to_string, drift));
+            .map(|drift| rows(IFACES, ToString::to_string, &drift));
         let hashes = self
             .hashes
             .drift()
-            .map(|drift| rows(CLASSES, ToString::to_string, drift));
+            .map(|drift| rows(CLASSES, ToString::to_string, &drift));
         facts.chain(ifaces).chain(hashes).collect()
     }
 
