@@ -24,6 +24,8 @@ mod scope;
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod vectors;
 
 pub use atoms::{Atom, AtomId, AtomSet, Expr};
 pub use bgp::{Bgp, PeerWish};

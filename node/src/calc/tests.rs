@@ -596,7 +596,7 @@ pub(crate) fn show(resources: &Resources) -> String {
 }
 
 /// Classes of a graph, numbered, and a blob for every list.
-fn blobs(graph: &Graph) -> (BTreeMap<AtomSet, u32>, BTreeMap<ListId, Blob>) {
+pub(crate) fn blobs(graph: &Graph) -> (BTreeMap<AtomSet, u32>, BTreeMap<ListId, Blob>) {
     let sets: BTreeSet<AtomSet> = graph
         .all_facts()
         .map(|(_, facts)| facts.atoms.clone())
@@ -617,6 +617,20 @@ fn blobs(graph: &Graph) -> (BTreeMap<AtomSet, u32>, BTreeMap<ListId, Blob>) {
         .map(|(id, list)| (*id, blob(list)))
         .collect();
     (classes, blobs)
+}
+
+/// What a list's blob says of a packet, and the rule.
+pub(crate) fn decide(
+    graph: &Graph,
+    classes: &BTreeMap<AtomSet, u32>,
+    blob: &Blob,
+    packet: &Packet,
+) -> (bool, u32) {
+    let class = |address: IpAddr| classes[&graph.lookup(address).unwrap().atoms];
+    match blob.ask(query(packet, class(packet.src), class(packet.dst))) {
+        Decision::Allow(rule) => (true, rule),
+        Decision::Drop(_, rule) => (false, rule),
+    }
 }
 
 pub(crate) fn packets() -> impl Strategy<Value = Vec<Packet>> {
@@ -641,10 +655,8 @@ proptest! {
         for (name, interface) in &graph.plan().interfaces {
             for (direction, list) in [(Direction::Ingress, interface.ingress), (Direction::Egress, interface.egress)] {
                 for packet in &packets {
-                    let class = |address: IpAddr| classes[&graph.lookup(address).unwrap().atoms];
-                    let decision = blobs[&list].ask(query(packet, class(packet.src), class(packet.dst)));
                     let written = judge(&resources, &interface.endpoint, direction, packet);
-                    let (allowed, rule) = match decision { Decision::Allow(rule) => (true, rule), Decision::Drop(_, rule) => (false, rule) };
+                    let (allowed, rule) = decide(&graph, &classes, &blobs[&list], packet);
                     prop_assert_eq!(
                         (allowed, graph.rule(rule)), (written.allowed, Some(&written.rule)),
                         "{} {} {:?} {}", name, direction, packet, show(&resources)
