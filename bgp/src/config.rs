@@ -39,7 +39,7 @@ impl Config {
                 SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT),
             ],
             restarting: false,
-            deferral: Duration::from_secs(60),
+            deferral: Duration::from_mins(1),
             multipath: Multipath::default(),
             peers: BTreeMap::new(),
         }
@@ -144,8 +144,8 @@ pub struct GracefulRestart {
 impl Default for GracefulRestart {
     fn default() -> Self {
         Self {
-            restart_time: Duration::from_secs(120),
-            stale_time: Duration::from_secs(360),
+            restart_time: Duration::from_mins(2),
+            stale_time: Duration::from_mins(6),
         }
     }
 }

@@ -229,26 +229,26 @@ mod tests {
         let steps: [(Reason, Change); 9] = [
             (Reason::Local, |_, source| source.kind = SourceKind::Local),
             (Reason::LocalPref, |attributes, _| {
-                attributes.local_pref = Some(101)
+                attributes.local_pref = Some(101);
             }),
             (Reason::AsPathLength, |attributes, _| {
-                attributes.as_path = AsPath::sequence(&[65001])
+                attributes.as_path = AsPath::sequence(&[65001]);
             }),
             (Reason::Origin, |attributes, _| {
-                attributes.origin = OriginCode::Igp
+                attributes.origin = OriginCode::Igp;
             }),
             (Reason::Med, |attributes, _| attributes.med = Some(9)),
             (Reason::External, |_, source| {
-                source.kind = SourceKind::External
+                source.kind = SourceKind::External;
             }),
             (Reason::RouterId, |_, source| {
-                source.router_id = Ipv4Addr::new(1, 1, 1, 1)
+                source.router_id = Ipv4Addr::new(1, 1, 1, 1);
             }),
             (Reason::ClusterListLength, |attributes, _| {
-                attributes.cluster_list = Box::default()
+                attributes.cluster_list = Box::default();
             }),
             (Reason::PeerAddress, |_, source| {
-                source.address = [192, 0, 2, 1].into()
+                source.address = [192, 0, 2, 1].into();
             }),
         ];
         for (step, (reason, _)) in steps.iter().enumerate() {

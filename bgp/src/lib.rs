@@ -11,6 +11,8 @@ mod adj_out;
 pub mod config;
 pub mod decision;
 mod family;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod policy;

@@ -128,11 +128,11 @@ impl ExportContext {
         attributes: &Attributes,
     ) -> Option<Attributes> {
         match (kind, self.export) {
-            (SourceKind::Local, Export::Originated | Export::Best) => {}
             (SourceKind::External | SourceKind::Internal, Export::Originated) => return None,
             // RFC 4271 §9.2: what an internal peer told, all internal peers heard from it.
             (SourceKind::Internal, Export::Best) if self.ibgp => return None,
-            (SourceKind::External | SourceKind::Internal, Export::Best) => {}
+            (SourceKind::Local, Export::Originated | Export::Best)
+            | (SourceKind::External | SourceKind::Internal, Export::Best) => {}
         }
         if attributes.has_community(NO_ADVERTISE) {
             return None;
@@ -191,6 +191,7 @@ mod tests {
 
     #[test]
     fn import_refuses_with_a_reason() {
+        type Case<'a> = (&'a str, &'a Import, &'a [u32], &'a str, Option<Rejection>);
         let import = Import {
             ibgp: false,
             local_as: 64512,
@@ -214,7 +215,7 @@ mod tests {
             ..import.clone()
         };
         let hop = "192.0.2.2";
-        let cases: &[(&str, &Import, &[u32], &str, Option<Rejection>)] = &[
+        let cases: &[Case<'_>] = &[
             ("good", &import, &[65001, 7], hop, None),
             (
                 "loop",

@@ -654,7 +654,7 @@ mod tests {
     fn rib(peers: u8) -> (Rib, Vec<SourceId>) {
         let mut rib = Rib::new(Multipath::default());
         let add = |index: u8| Source {
-            kind: if index % 2 == 0 {
+            kind: if index.is_multiple_of(2) {
                 SourceKind::External
             } else {
                 SourceKind::Internal

@@ -416,8 +416,8 @@ impl Net {
 /// Two speakers that are each other's peer: A with 192.0.2.1 in AS 65001, B with 192.0.2.2 in AS 65002.
 pub(crate) fn pair(seed: u64, change: impl Fn(usize, &mut Config, &mut PeerConfig)) -> Net {
     let mut net = Net::new(seed);
-    for index in 0..2 {
-        net.add(pair_config(index, &change), ADDRESSES[index]);
+    for (index, addresses) in ADDRESSES.into_iter().enumerate() {
+        net.add(pair_config(index, &change), addresses);
     }
     net
 }

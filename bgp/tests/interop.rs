@@ -1,6 +1,8 @@
 //! Sessions with routers that we did not write: BIRD, FRR and GoBGP, each in a network namespace of its own. Both
 //! families go over one IPv4 session. Needs root and the three daemons.
 
+#![expect(clippy::unwrap_used, reason = "a test panics")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;

@@ -229,5 +229,5 @@ const ACCEPTS: usize = 16;
 /// How many chunks are heard before a timer is believed.
 const CATCH_UP: usize = 256;
 /// Nothing is due; any time does.
-const IDLE: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_hours(1);
 const STOP: Duration = Duration::from_millis(2500);

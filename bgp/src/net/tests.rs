@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::Family;
 use crate::config::{Config, Origin, PeerConfig, Stop};
 use crate::net::Speaker;
@@ -102,7 +104,6 @@ async fn keepalives_go_out_while_nobody_handles_events() {
         &Config::new([9, 9, 9, 9].into(), 65002),
         &PeerConfig::new(65001),
     );
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     stream.write_all(&mine.open(false).encode()).await.unwrap();
     let mut framer = crate::wire::Framer::default();
     let (start, mut keepalives) = (Instant::now(), 0);

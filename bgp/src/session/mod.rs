@@ -11,6 +11,7 @@
 //! RFC 4271 §6, §8; RFC 4724 and 8538 (when routes are kept); RFC 6608; RFC 9003. Left out: DelayOpen,
 //! DampPeerOscillations, and the Idle state after errors: the next attempt comes after the connect-retry time.
 
+mod connection;
 mod negotiate;
 
 pub use negotiate::{Negotiated, PeerRestart, Settings};
@@ -21,8 +22,9 @@ use std::time::{Duration, Instant};
 use crate::Family;
 use crate::rng::Rng;
 use crate::status::{ErrorSide, SessionState};
-use crate::wire::{
-    Frame, Framer, MessageType, Notification, Open, RouteRefresh, Update, cease, code, keepalive,
+use crate::wire::{Frame, Framer, MessageType, Notification, Open, Update, cease, code, keepalive};
+use connection::{
+    Candidate, Live, OPEN_HOLD_TIME, Opening, Rival, close, collision, hold, keeps_routes,
 };
 
 /// A connection. Those we make are numbered by the speaker, those a peer makes by the driver.
@@ -149,43 +151,6 @@ enum Dial {
         conn: ConnId,
         until: Instant,
     },
-}
-
-/// A connection that is not Established.
-#[derive(Debug)]
-struct Candidate {
-    conn: ConnId,
-    ends: Ends,
-    framer: Framer,
-    state: Opening,
-}
-
-#[derive(Debug)]
-enum Opening {
-    OpenSent {
-        until: Instant,
-    },
-    OpenConfirm {
-        negotiated: Box<Negotiated>,
-        until: Option<Instant>,
-    },
-}
-
-/// The Established connection.
-#[derive(Debug)]
-struct Live {
-    conn: ConnId,
-    framer: Framer,
-    negotiated: Negotiated,
-    silent_until: Option<Instant>,
-}
-
-/// A connection beside the Established one.
-#[derive(Debug)]
-struct Rival {
-    candidate: Candidate,
-    /// It was there before the other was Established, so that the identifiers decide and not the order.
-    simultaneous: bool,
 }
 
 impl Session {
@@ -401,7 +366,7 @@ impl Session {
 
     /// Does what time brings.
     pub fn timeout(&mut self, cx: &mut Cx<'_>) {
-        let expired = |until: Option<Instant>| until.is_some_and(|until| until <= cx.now);
+        let expired = |until: Instant| until <= cx.now;
         let mut silent = Vec::new();
         let mut dial_again = None;
         match &self.phase {
@@ -416,14 +381,18 @@ impl Session {
                 match dial {
                     Dial::Waiting { until } if *until <= cx.now => dial_again = Some(None),
                     Dial::Connecting { conn, until } if *until <= cx.now => {
-                        dial_again = Some(Some(*conn))
+                        dial_again = Some(Some(*conn));
                     }
                     Dial::Held | Dial::Passive | Dial::Waiting { .. } | Dial::Connecting { .. } => {
                     }
                 }
             }
             Phase::Established { live, rival } => {
-                silent.extend(expired(live.silent_until).then_some(live.conn));
+                silent.extend(
+                    live.silent_until
+                        .filter(|until| expired(*until))
+                        .map(|_| live.conn),
+                );
                 let rival = rival.as_ref().map(|rival| &rival.candidate);
                 silent.extend(
                     rival
@@ -464,14 +433,10 @@ impl Session {
                     Dial::Held | Dial::Passive => None,
                     Dial::Waiting { until } | Dial::Connecting { until, .. } => Some(*until),
                 };
-                candidates
-                    .iter()
-                    .filter_map(Candidate::until)
-                    .chain(dial)
-                    .min()
+                candidates.iter().map(Candidate::until).chain(dial).min()
             }
             Phase::Established { live, rival } => {
-                let rival = rival.as_ref().and_then(|rival| rival.candidate.until());
+                let rival = rival.as_ref().map(|rival| rival.candidate.until());
                 live.silent_until.into_iter().chain(rival).min()
             }
         }
@@ -644,9 +609,10 @@ impl Session {
                 let Some(rival) = rival.take() else {
                     return;
                 };
-                let replaces = match rival.simultaneous {
-                    true => stays,
-                    false => live.negotiated.restart.is_some(),
+                let replaces = if rival.simultaneous {
+                    stays
+                } else {
+                    live.negotiated.restart.is_some()
                 };
                 if !replaces {
                     close(rival.candidate.conn, Some(&collision()), cx);
@@ -675,7 +641,8 @@ impl Session {
                 Duration::from_secs(negotiated.keepalive.into()),
             ));
         }
-        let until = hold(&negotiated, cx.now);
+        // Without a hold time too, a peer that hangs now must not keep us from trying again.
+        let until = hold(&negotiated, cx.now).unwrap_or(cx.now + OPEN_HOLD_TIME);
         if let Some(candidate) = self.candidate(conn) {
             candidate.state = Opening::OpenConfirm {
                 negotiated: Box::new(negotiated),
@@ -781,69 +748,6 @@ impl Session {
         }
     }
 }
-
-impl Live {
-    fn frame(&mut self, frame: Frame<'_>, cx: &mut Cx<'_>) -> Result<(), Notification> {
-        self.silent_until = hold(&self.negotiated, cx.now);
-        match frame.kind {
-            MessageType::Update => {
-                let update = Update::decode(frame.body, &self.negotiated.context)?;
-                cx.out.push(Output::Update(update));
-            }
-            MessageType::RouteRefresh => {
-                let refresh = RouteRefresh::decode(frame.body)?;
-                let family = Family::from_wire(refresh.afi, refresh.safi);
-                let family =
-                    family.filter(|family| self.negotiated.context.families.contains(family));
-                if refresh.subtype == 0 {
-                    cx.out.extend(family.map(Output::Refresh));
-                }
-            }
-            MessageType::Keepalive => {}
-            MessageType::Open | MessageType::Notification => {
-                return Err(Notification::with_data(code::FSM, 3, &[frame.kind as u8]));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Candidate {
-    fn until(&self) -> Option<Instant> {
-        match self.state {
-            Opening::OpenSent { until } => Some(until),
-            Opening::OpenConfirm { until, .. } => until,
-        }
-    }
-}
-
-/// Whether the end of a session leaves the peer's routes in use (RFC 4724 §4.2, RFC 8538 §4).
-fn keeps_routes(restart: &PeerRestart, cause: &Cause) -> bool {
-    match &cause.notification {
-        None => cause.by == ErrorSide::Transport,
-        Some(notification) => restart.notification && !notification.is_hard(),
-    }
-}
-
-fn hold(negotiated: &Negotiated, now: Instant) -> Option<Instant> {
-    let hold_time = negotiated.hold_time;
-    (hold_time > 0).then(|| now + Duration::from_secs(hold_time.into()))
-}
-
-fn close(conn: ConnId, last_word: Option<&Notification>, cx: &mut Cx<'_>) {
-    if let Some(notification) = last_word {
-        cx.out.push(Output::Send(conn, notification.encode()));
-    }
-    cx.out.push(Output::Close(conn));
-}
-
-fn collision() -> Notification {
-    Notification::new(code::CEASE, cease::CONNECTION_COLLISION_RESOLUTION)
-}
-
-/// How long a peer may take for its OPEN. RFC 4271 §8.2.2 suggests four minutes; a peer that accepts and then hangs
-/// must not keep us from trying again for so long.
-const OPEN_HOLD_TIME: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests;

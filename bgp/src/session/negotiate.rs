@@ -200,7 +200,7 @@ impl Offer {
                 }
                 Capability::RouteRefresh => offer.route_refresh = true,
                 Capability::ExtendedNextHop(entries) => {
-                    offer.extended_next_hop |= entries.contains(&V4_BY_V6)
+                    offer.extended_next_hop |= entries.contains(&V4_BY_V6);
                 }
                 Capability::ExtendedMessage => offer.extended_message = true,
                 Capability::GracefulRestart(restart) => {

@@ -173,17 +173,17 @@ impl Speaker {
             Event::Configure(config) => self.configure(config, now),
             Event::Originate(prefixes) => self.originate(prefixes),
             Event::Connected { conn, ends } => {
-                self.on_conn(conn, now, |peer, cx| peer.session.connected(conn, ends, cx))
+                self.on_conn(conn, now, |peer, cx| peer.session.connected(conn, ends, cx));
             }
             Event::ConnectFailed { conn, error } => {
                 self.on_conn(conn, now, |peer, cx| {
-                    peer.session.connect_failed(conn, error, cx)
+                    peer.session.connect_failed(conn, error, cx);
                 });
                 self.conns.remove(&conn);
             }
             Event::Accepted { conn, ends } => self.accepted(conn, ends, now),
             Event::Received { conn, bytes } => self.on_conn(conn, now, |peer, cx| {
-                peer.session.received(conn, &bytes, cx)
+                peer.session.received(conn, &bytes, cx);
             }),
             Event::Sent { conn, bytes } => {
                 if let Some(peer) = self
@@ -266,7 +266,7 @@ impl Speaker {
         for address in gone {
             let last_word = Notification::new(code::CEASE, cease::PEER_DECONFIGURED);
             self.on_peer(address, now, |peer, cx| {
-                peer.session.stop(Some(last_word), cx)
+                peer.session.stop(Some(last_word), cx);
             });
             if let Some(peer) = self.peers.remove(&address) {
                 self.flush(&peer);
@@ -281,11 +281,11 @@ impl Speaker {
             .map(|(address, peer)| (*address, peer.clone()))
             .collect();
         for (address, wanted) in wanted {
-            self.configure_peer(address, wanted, now);
+            self.configure_peer(address, &wanted, now);
         }
     }
 
-    fn configure_peer(&mut self, address: PeerAddress, wanted: PeerConfig, now: Instant) {
+    fn configure_peer(&mut self, address: PeerAddress, wanted: &PeerConfig, now: Instant) {
         let mut transport_changed = false;
         if let Some(peer) = self.peers.get_mut(&address) {
             transport_changed = peer.take_config(wanted.clone());
@@ -300,7 +300,7 @@ impl Speaker {
                 self.mark_all(address);
             }
         } else {
-            let source = peer::source(address, &self.config, &wanted, Ipv4Addr::UNSPECIFIED);
+            let source = peer::source(address, &self.config, wanted, Ipv4Addr::UNSPECIFIED);
             let id = match self.free_sources.pop() {
                 Some(id) => {
                     self.rib.set_source(id, source);
@@ -314,7 +314,7 @@ impl Speaker {
             );
             info!(peer = %address, remote_as = wanted.remote_as, "peer added");
         }
-        let (settings, timing) = peer::session_settings(&self.config, &wanted);
+        let (settings, timing) = peer::session_settings(&self.config, wanted);
         self.on_peer(address, now, |peer, cx| {
             if let Some(text) = &wanted.shutdown {
                 let last_word = Notification::cease(cease::ADMINISTRATIVE_SHUTDOWN, text);
@@ -368,7 +368,7 @@ impl Speaker {
             self.effects.push(Effect::SetTtl { conn, ttl });
         }
         self.on_peer(address, now, |peer, cx| {
-            peer.session.accepted(conn, ends, cx)
+            peer.session.accepted(conn, ends, cx);
         });
     }
 

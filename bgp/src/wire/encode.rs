@@ -237,7 +237,10 @@ fn items(attributes: &Attributes, with_next_hop: bool, context: &Context) -> Vec
             .map(|id| BgpAttrItem::OriginatorID(BgpOriginatorID { value: id.into() })),
     );
     if !attributes.cluster_list.is_empty() {
-        let ids = attributes.cluster_list.iter().flat_map(|id| id.octets());
+        let ids = attributes
+            .cluster_list
+            .iter()
+            .flat_map(std::net::Ipv4Addr::octets);
         items.push(raw(CLUSTER_LIST, OPTIONAL, ids.collect()));
     }
     if !attributes.extended_communities.is_empty() {
@@ -296,12 +299,7 @@ fn reach(next_hop: NextHop, addrs: BgpAddrs) -> BgpAttrItem {
     value.extend(link_local.octets());
     value.push(0);
     let head = value.len();
-    let room = match &addrs {
-        BgpAddrs::IPV4U(items) => items.len() * 5,
-        BgpAddrs::IPV6U(items) => items.len() * 17,
-        _ => 0,
-    };
-    value.resize(head + room + SLACK, 0);
+    value.resize(head + addrs.len() * LONGEST_PREFIX + SLACK, 0);
     let written = addrs.encode_to(&params(), &mut value[head..]).unwrap_or(0);
     value.truncate(head + written);
     let mut item = BgpAttrUnknown::new(MP_REACH_NLRI, OPTIONAL | EXTENDED_LENGTH);
@@ -350,7 +348,24 @@ fn encoded_len(items: &[BgpAttrItem]) -> Option<usize> {
     let bound = |item: &BgpAttrItem| match item {
         BgpAttrItem::Unknown(unknown) => 4 + unknown.value.len(),
         BgpAttrItem::CommunityList(list) => 4 + 4 * list.value.len(),
-        _ => 8,
+        BgpAttrItem::Origin(_)
+        | BgpAttrItem::NextHop(_)
+        | BgpAttrItem::MED(_)
+        | BgpAttrItem::LocalPref(_)
+        | BgpAttrItem::OriginatorID(_) => 8,
+        // Never made by `items`.
+        BgpAttrItem::ASPath(_)
+        | BgpAttrItem::AtomicAggregate(_)
+        | BgpAttrItem::AggregatorAS(_)
+        | BgpAttrItem::ClusterList(_)
+        | BgpAttrItem::MPUpdates(_)
+        | BgpAttrItem::MPWithdraws(_)
+        | BgpAttrItem::ExtCommunityList(_)
+        | BgpAttrItem::LargeCommunityList(_)
+        | BgpAttrItem::PMSITunnel(_)
+        | BgpAttrItem::AttrSet(_)
+        | BgpAttrItem::Connector(_)
+        | BgpAttrItem::OTC(_) => usize::MAX / 64,
     };
     let bound: usize = items.iter().map(bound).sum();
     if bound > usize::from(u16::MAX) {
@@ -376,4 +391,6 @@ fn params() -> BgpSessionParams {
 }
 
 const SLACK: usize = 32;
+/// An IPv6 host prefix with its length.
+const LONGEST_PREFIX: usize = 17;
 const _: () = assert!(SLACK < MAX_LEN);

@@ -100,6 +100,7 @@ impl Notification {
     }
 
     /// What a Hard Reset carries, or the NOTIFICATION itself.
+    #[must_use]
     pub fn inner(&self) -> Self {
         match (self.is_hard(), &self.data[..]) {
             (true, &[code, subcode, ref data @ ..]) => Self::with_data(code, subcode, data),

@@ -144,11 +144,12 @@ fn wrong_attributes_do_what_rfc_7606_says() {
     ];
     for (name, attribute, class) in cases {
         // In front of the good ones when complete, so that "all but the first are discarded" also holds for it.
-        let body = match attribute.len() >= 3 && usize::from(attribute[2]) == attribute.len() - 3 {
-            true => Body::default()
+        let body = if attribute.len() >= 3 && usize::from(attribute[2]) == attribute.len() - 3 {
+            Body::default()
                 .attribute(attribute)
-                .mandatory_without(attribute[1]),
-            false => Body::default().mandatory().attribute(attribute),
+                .mandatory_without(attribute[1])
+        } else {
+            Body::default().mandatory().attribute(attribute)
         };
         let update = Update::decode(&body.nlri(&[8, 10]).build(), &context()).unwrap();
         assert_eq!(update.errors.len(), 1, "{name}: {:?}", update.errors);
