@@ -144,17 +144,20 @@ fn gobgp_and_we_exchange_routes_of_both_families() {
             ],
         );
         let gobgp = |arguments: &str| lab.run("gobgp", &arguments.split(' ').collect::<Vec<_>>());
+        // The daemon answers before it is ready, so the route is added until it is there.
         let routes = [
-            "global rib add 203.0.113.0/24 nexthop 10.99.0.2",
-            "global rib add -a ipv6 2001:db8:113::/48 nexthop fd99::2",
+            ("ipv4", "203.0.113.0/24", "10.99.0.2"),
+            ("ipv6", "2001:db8:113::/48", "fd99::2"),
         ];
-        for route in routes {
-            let refused = |answer: &String| answer.contains("rror") || answer.contains("refused");
-            wait(
-                "gobgpd takes a route",
-                || Some(gobgp(route)).filter(|answer| !refused(answer)),
-                String::new,
-            );
+        for (family, prefix, next_hop) in routes {
+            let add = || {
+                let answer = gobgp(&format!(
+                    "global rib add -a {family} {prefix} nexthop {next_hop}"
+                ));
+                let table = gobgp(&format!("global rib -a {family}"));
+                (answer.is_empty() && table.contains(prefix)).then_some(())
+            };
+            wait("gobgpd takes a route", add, || gobgpd.log());
         }
         let table =
             || gobgp("neighbor 10.99.0.1 adj-in") + &gobgp("neighbor 10.99.0.1 adj-in -a ipv6");
