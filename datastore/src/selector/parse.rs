@@ -65,10 +65,11 @@ impl Parser {
             negated = !negated;
         }
         let operand = self.primary()?;
-        Ok(if negated {
-            Expression::Not(Box::new(operand))
-        } else {
-            operand
+        // Two negations are none, also with parentheses between: they would be gone from the canonical form.
+        Ok(match operand {
+            Expression::Not(inner) if negated => *inner,
+            operand if negated => Expression::Not(Box::new(operand)),
+            operand => operand,
         })
     }
 

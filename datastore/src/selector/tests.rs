@@ -54,6 +54,8 @@ fn words_are_operators_only_after_a_label() {
         ("all == 'a'", "all == \"a\""),
         ("has == 'a'", "has == \"a\""),
         ("a in {}", "a in {}"),
+        ("!(!(a == 'b'))", "a == \"b\""),
+        ("!(!!(!(!has(a))))", "!has(a)"),
         ("has(calico/k8s_ns/role)", "has(calico/k8s_ns/role)"),
         ("a=='b'&&c=='d'", "(a == \"b\" && c == \"d\")"),
         (
