@@ -10,8 +10,10 @@
 
 pub mod family;
 pub mod maps;
+pub mod packet;
 pub mod policy;
 pub mod reason;
+pub mod verdict;
 
 pub use family::{Family, V4, V6};
 pub use maps::{

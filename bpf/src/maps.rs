@@ -200,16 +200,22 @@ pub struct FlowKey<F: Family> {
 
 impl<F: Family> FlowKey<F> {
     /// The key of the answers.
-    #[inline(always)]
     #[must_use]
     pub fn reversed(&self) -> Self {
-        Self {
-            src: self.dst,
-            dst: self.src,
-            sport: self.dport,
-            dport: self.sport,
-            ..*self
-        }
+        let mut key = Self::default();
+        self.reverse_into(&mut key);
+        key
+    }
+
+    /// Writes the key of the answers.
+    #[inline(always)]
+    pub fn reverse_into(&self, key: &mut Self) {
+        key.src = self.dst;
+        key.dst = self.src;
+        key.sport = self.dport;
+        key.dport = self.sport;
+        key.protocol = self.protocol;
+        key.pad = [0; 3];
     }
 }
 
@@ -350,17 +356,11 @@ impl<F: Family> NetKey<F> {
 pub struct Config {
     /// Raised when routes, neighbours or interfaces changed: every cached way out is looked up again.
     pub generation: u32,
-    /// The bits of a packet's mark that say "judged".
-    pub mark: u32,
     /// [`Config::ENDPOINT_TO_HOST_DROP`].
     pub flags: u32,
-    /// Explicit padding; always 0.
-    pub pad: u32,
 }
 
 impl Config {
     /// What a workload sends to its own host is dropped after its egress policy allowed it.
     pub const ENDPOINT_TO_HOST_DROP: u32 = 1;
-    /// The mark used unless configured otherwise.
-    pub const DEFAULT_MARK: u32 = 0x0100_0000;
 }

@@ -97,6 +97,32 @@ counted! {
     }
 }
 
+impl Reason {
+    /// The reason of this number; one that has no name would be a damaged policy's.
+    #[inline(always)]
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            1 => Self::Malformed,
+            2 => Self::NotIp,
+            3 => Self::Vlan,
+            4 => Self::Fragment,
+            5 => Self::ExtensionHeaders,
+            6 => Self::NoInterface,
+            7 => Self::NoFacts,
+            8 => Self::Spoofed,
+            9 => Self::NoPolicy,
+            10 => Self::UnknownClass,
+            11 => Self::Denied,
+            12 => Self::NoRule,
+            14 => Self::EndpointToHost,
+            15 => Self::Unseen,
+            16 => Self::Rewrite,
+            17 => Self::NoConfig,
+            _ => Self::BrokenPolicy,
+        }
+    }
+}
+
 /// What one slot of the map `counters` counts.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Counted {

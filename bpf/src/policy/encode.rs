@@ -117,10 +117,10 @@ pub enum EncodeError {
         /// How many there are.
         clauses: usize,
     },
-    /// A packet could need more steps than the program walks: too many `Log` or `Pass` clauses in a long list.
-    TooManySteps {
-        /// Steps of the worst packet.
-        steps: usize,
+    /// A packet could be sent on by more `Log` and `Pass` clauses than the program follows.
+    TooManyRounds {
+        /// Rounds of the worst packet.
+        rounds: usize,
     },
     /// The tables do not fit the blob's 16-bit group and block numbers.
     TooManyGroups,
@@ -135,7 +135,9 @@ impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooManyClauses { clauses } => write!(f, "{clauses} clauses are too many"),
-            Self::TooManySteps { steps } => write!(f, "a packet could need {steps} steps"),
+            Self::TooManyRounds { rounds } => {
+                write!(f, "{rounds} log actions and passes are too many")
+            }
             Self::TooManyGroups => f.write_str("too many different rows"),
             Self::PassBackward { clause } => write!(f, "clause {clause} passes backward"),
         }
@@ -272,7 +274,7 @@ pub fn encode(
             clauses: clauses.len(),
         });
     }
-    check_steps(clauses, width)?;
+    check_rounds(clauses)?;
 
     let classes: BTreeSet<u32> = classes.filter(|&class| class != 0).collect();
     // One page more than needed, so that a new class finds room.
@@ -323,7 +325,12 @@ pub fn encode(
         push_rows(&mut words, &dimension.rows.rows, width);
     }
     words[7] = pair(words.len(), pages as usize);
-    words.extend(clauses.iter().map(action_word));
+    words.extend(
+        clauses
+            .iter()
+            .enumerate()
+            .map(|(index, clause)| action_word(index, clause)),
+    );
     words.extend(clauses.iter().map(|_| 0));
     if u32::try_from(words.len()).is_err() {
         return Err(EncodeError::TooManyGroups);
@@ -340,7 +347,7 @@ pub fn encode(
 /// One bit per clause.
 type Row = Vec<u64>;
 
-fn check_steps(clauses: &[Clause], width: usize) -> Result<(), EncodeError> {
+fn check_rounds(clauses: &[Clause]) -> Result<(), EncodeError> {
     let mut targets = BTreeSet::new();
     let mut logs = 0;
     for (index, clause) in clauses.iter().enumerate() {
@@ -356,21 +363,20 @@ fn check_steps(clauses: &[Clause], width: usize) -> Result<(), EncodeError> {
             ClauseAction::Allow | ClauseAction::Deny => {}
         }
     }
-    // Each step leaves a word or a summary block behind, or follows a Log or Pass; passes lead forward, so that no target
-    // is met twice. A pass may look once more at the word and block it lands in.
-    let steps = width + width.div_ceil(64) + logs + 3 * targets.len() + 1;
-    if steps > Layout::MAX_STEPS as usize {
-        return Err(EncodeError::TooManySteps { steps });
+    // Passes lead forward, so that no target is met twice.
+    let rounds = logs + targets.len() + 1;
+    if rounds > Layout::MAX_ROUNDS as usize {
+        return Err(EncodeError::TooManyRounds { rounds });
     }
     Ok(())
 }
 
-fn action_word(clause: &Clause) -> u64 {
+fn action_word(index: usize, clause: &Clause) -> u64 {
     let (kind, target) = match clause.action {
         ClauseAction::Allow => (Layout::ALLOW, 0),
         ClauseAction::Deny => (Layout::DENY, 0),
         ClauseAction::Pass(target) => (Layout::PASS, target.min(0x00ff_ffff)),
-        ClauseAction::Log => (Layout::LOG, 0),
+        ClauseAction::Log => (Layout::LOG, index as u32 + 1),
     };
     (kind as u64) << 56 | (target as u64) << 32 | clause.rule as u64
 }
@@ -662,9 +668,9 @@ fn clause_hash(clauses: &[Clause]) -> u64 {
         }
         hash
     };
-    clauses.iter().fold(
+    clauses.iter().enumerate().fold(
         mix(Layout::MAGIC as u64, clauses.len() as u64),
-        |mut hash, clause| {
+        |mut hash, (index, clause)| {
             hash = mix(
                 hash,
                 u64::from(clause.src.is_some()) << 1 | u64::from(clause.dst.is_some()),
@@ -675,7 +681,7 @@ fn clause_hash(clauses: &[Clause]) -> u64 {
                 .iter()
                 .fold(hash, |hash, &word| mix(hash, word));
             hash = ranges(ranges(hash, &clause.l4), &clause.sport);
-            mix(hash, action_word(clause))
+            mix(hash, action_word(index, clause))
         },
     )
 }

@@ -22,6 +22,14 @@ pub trait Words {
     fn word(&self, index: u32) -> Option<u64>;
     /// Counts one match in the word at `index`.
     fn hit(&self, index: u32);
+    /// [`first_match`], which the programs make a function of its own.
+    #[inline(always)]
+    fn first_match(&self, rows: Rows, width: u32, from: u32) -> u32
+    where
+        Self: Sized,
+    {
+        first_match(self, rows, width, from)
+    }
 }
 
 /// What a policy is asked about a packet.
@@ -67,8 +75,7 @@ impl Decision {
         if code == 0 {
             return Self::Allow(rule);
         }
-        let reason = Reason::ALL.iter().find(|&&reason| reason as u32 == code);
-        Self::Drop(reason.copied().unwrap_or(Reason::BrokenPolicy), rule)
+        Self::Drop(Reason::from_code(code as u8), rule)
     }
 }
 
@@ -107,7 +114,7 @@ pub fn evaluate_packed<W: Words>(words: &W, base: u32, query: &Query) -> u64 {
 /// block of a directory by the key's high byte, whose pages have a group per low byte. A row is
 /// [`Layout::summary`]`(width)` summary words and then `width` words of bits.
 ///
-/// An action word is the rule (32 bits), the clause to go on from (24 bits, `Pass` only) and the action (8 bits).
+/// An action word is the rule (32 bits), the clause to go on from (24 bits, `Pass` and `Log`) and the action (8 bits).
 #[derive(Debug)]
 pub struct Layout;
 
@@ -124,8 +131,9 @@ impl Layout {
     pub const DEEPER: u32 = 0x8000;
     /// Longest row in words: 16,384 clauses.
     pub const MAX_WIDTH: u32 = 256;
-    /// Words looked at for one packet at most. The encoder refuses lists that could need more.
-    pub const MAX_STEPS: u32 = 320;
+    /// Times a packet is sent on by `Pass` and `Log` clauses, and one more. The encoder refuses lists that could need
+    /// more.
+    pub const MAX_ROUNDS: u32 = 128;
     /// The clause allows.
     pub const ALLOW: u32 = 1;
     /// The clause denies.
@@ -249,69 +257,101 @@ fn search<W: Words>(words: &W, base: u32, query: &Query) -> Option<u64> {
             .wrapping_add(high(source_ports))
             .wrapping_add(group.wrapping_mul(stride));
     }
-    let both = |at: u32| -> Option<u64> {
-        Some(
-            words.word(src.wrapping_add(at))?
-                & words.word(dst.wrapping_add(at))?
-                & words.word(l4.wrapping_add(at))?
-                & words.word(sport.wrapping_add(at))?,
-        )
+    let rows = Rows {
+        first: [src, dst],
+        second: [l4, sport],
     };
 
-    if width == 0 {
-        return Some(pack(Reason::NoRule, Decision::NO_RULE));
-    }
-    // The search stands at clause `from`; `promising` has the summary bits of its block of 64 words that are left.
-    let mut from = 0u32;
-    let mut block = 0u32;
-    let mut promising = both(0)?;
-    let mut step = 0;
-    while step < Layout::MAX_STEPS {
-        step += 1;
-        if promising == 0 {
-            block += 1;
-            if block >= summary {
+    let mut from = 0;
+    for _ in 0..Layout::MAX_ROUNDS {
+        if from >= clauses {
+            return Some(pack(Reason::NoRule, Decision::NO_RULE));
+        }
+        let clause = words.first_match(rows, width, from);
+        if clause >= clauses {
+            if clause == NO_MATCH {
                 return Some(pack(Reason::NoRule, Decision::NO_RULE));
             }
-            promising = both(block)?;
-            continue;
+            return None;
         }
-        let word = block * 64 + promising.trailing_zeros();
-        let mut bits = both(summary.wrapping_add(word))?;
-        if word == from >> 6 {
-            bits &= u64::MAX << (from & 63);
-        }
-        if bits == 0 {
-            promising &= promising - 1;
-            continue;
-        }
-        let clause = word * 64 + bits.trailing_zeros();
         let action = words.word(actions.wrapping_add(clause))?;
         words.hit(actions.wrapping_add(clauses).wrapping_add(clause));
-        match high(action) >> 24 {
-            Layout::ALLOW => return Some(low(action) as u64),
-            Layout::DENY => return Some(pack(Reason::Denied, low(action))),
-            Layout::LOG => {
-                from = clause + 1;
-                if from & 63 == 0 {
-                    promising &= promising - 1;
-                }
-            }
-            Layout::PASS => {
-                from = high(action) & 0x00ff_ffff;
-                if from <= clause {
-                    return None;
-                }
-                if from >= clauses {
-                    return Some(pack(Reason::NoRule, Decision::NO_RULE));
-                }
-                block = from >> 12;
-                promising = both(block)? & (u64::MAX << (from >> 6 & 63));
-            }
-            _ => return None,
+        let kind = high(action) >> 24;
+        if kind == Layout::ALLOW {
+            return Some(low(action) as u64);
+        }
+        if kind == Layout::DENY {
+            return Some(pack(Reason::Denied, low(action)));
+        }
+        // Log and Pass alike: one way on, since a verifier would walk two ways through every round after this one.
+        from = high(action) & 0x00ff_ffff;
+        if kind > Layout::LOG || from <= clause {
+            return None;
         }
     }
     None
+}
+
+/// Where a packet's four rows begin. In pairs, as they travel in registers.
+#[derive(Copy, Clone, Debug)]
+pub struct Rows {
+    /// Source and destination class.
+    pub first: [u32; 2],
+    /// L4 key and source port.
+    pub second: [u32; 2],
+}
+
+/// The answer of [`first_match`] when no clause matches.
+pub const NO_MATCH: u32 = u32::MAX;
+/// The answer of [`first_match`] when the blob is damaged.
+pub const DAMAGED: u32 = u32::MAX - 1;
+
+/// The first clause from `from` on whose bit is set in all rows; `width` is the rows' length in words.
+///
+/// Written so that a verifier walks the loops once each: nothing but leaving them depends on data.
+#[inline(always)]
+pub fn first_match<W: Words>(words: &W, rows: Rows, width: u32, from: u32) -> u32 {
+    first_match_or_damage(words, rows, width, from).unwrap_or(DAMAGED)
+}
+
+#[inline(always)]
+fn first_match_or_damage<W: Words>(words: &W, rows: Rows, width: u32, from: u32) -> Option<u32> {
+    let both = |at: u32| -> Option<u64> {
+        Some(
+            words.word(rows.first[0].wrapping_add(at))?
+                & words.word(rows.first[1].wrapping_add(at))?
+                & words.word(rows.second[0].wrapping_add(at))?
+                & words.word(rows.second[1].wrapping_add(at))?,
+        )
+    };
+    let summary = Layout::summary(width);
+    let start = from >> 6;
+    let bits = both(summary.wrapping_add(start))? & (u64::MAX << (from & 63));
+    if bits != 0 {
+        return Some((start << 6).wrapping_add(bits.trailing_zeros()));
+    }
+    let mut block = start >> 6;
+    // One bit for each word after the first that may have something.
+    let mut promising = both(block)? & (u64::MAX << 1 << (start & 63));
+    for _ in 0..Layout::MAX_WIDTH / 64 {
+        for _ in 0..64 {
+            if promising == 0 {
+                break;
+            }
+            let word = (block << 6).wrapping_add(promising.trailing_zeros());
+            let bits = both(summary.wrapping_add(word))?;
+            if bits != 0 {
+                return Some((word << 6).wrapping_add(bits.trailing_zeros()));
+            }
+            promising &= promising - 1;
+        }
+        block += 1;
+        if block >= summary {
+            return Some(NO_MATCH);
+        }
+        promising = both(block)?;
+    }
+    Some(NO_MATCH)
 }
 
 #[cfg(test)]

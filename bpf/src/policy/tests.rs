@@ -274,7 +274,7 @@ fn lists_that_no_program_could_walk_are_refused() {
     );
     assert!(matches!(
         encode(&many[..400], 1..=1, &|_, _| true).unwrap_err(),
-        EncodeError::TooManySteps { .. }
+        EncodeError::TooManyRounds { .. }
     ));
     assert_eq!(
         encode(&[clause(ClauseAction::Pass(0), 0)], 1..=1, &|_, _| true).unwrap_err(),
