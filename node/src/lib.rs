@@ -11,6 +11,8 @@ pub mod config;
 #[cfg(feature = "host")]
 pub mod daemon;
 #[cfg(feature = "host")]
+pub mod dataplane;
+#[cfg(feature = "host")]
 pub mod netlink;
 pub mod output;
 pub mod reconcile;
