@@ -8,8 +8,12 @@
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![deny(unsafe_code)]
 
+#[cfg(any(test, feature = "std"))]
+pub mod build;
 pub mod family;
 pub mod maps;
+#[cfg(any(test, feature = "std"))]
+pub mod memory;
 pub mod packet;
 pub mod policy;
 pub mod reason;

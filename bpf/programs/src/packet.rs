@@ -64,13 +64,11 @@ impl Packet for Skb<'_> {
 
     #[inline(always)]
     fn pull(&mut self, len: u32) {
-        if self.0.data() + len as usize > self.0.data_end() {
-            let all = self.len();
-            if self.0.data() + (all as usize & 0xff) > self.0.data_end() || all > 0xff {
-                let want = if all < len { all } else { len };
-                // SAFETY: a failure leaves the packet as it was, and then reading finds it too short.
-                unsafe { helper::bpf_skb_pull_data(self.raw(), want) };
-            }
+        let all = self.len();
+        let want = if all < len { all } else { len };
+        if self.0.data_end() - self.0.data() < want as usize {
+            // SAFETY: a failure leaves the packet as it was, and then reading finds it too short.
+            unsafe { helper::bpf_skb_pull_data(self.raw(), want) };
         }
     }
 

@@ -203,13 +203,17 @@ fn next_hop<F: Maps>(ctx: *mut c_void, key: &FlowKey<F>, ifindex: u32, way: &mut
     lookup.dport = u16::from_ne_bytes(key.dport.to_bytes());
     lookup.ifindex = ifindex;
     F::set_addresses(&mut lookup, key);
+    // A packet of one byte fits every route, so that the answer is the route's MTU and not an opinion on this packet.
+    lookup.__bindgen_anon_1.tot_len = 1;
     // SAFETY: the context and the parameters outlive the call. The size is what the oldest kernel knows as well.
     let answer =
         unsafe { helper::bpf_fib_lookup(ctx, &raw mut lookup, size_of::<FibLookup>() as i32, 0) };
     way.ifindex = lookup.ifindex;
     way.macs = Macs::new(lookup.dmac, lookup.smac);
-    // SAFETY: a number whichever field was written; kernels before 5.12 leave it zero.
-    way.mtu = unsafe { lookup.__bindgen_anon_1.mtu_result };
+    // SAFETY: a number whichever field was written.
+    let mtu = unsafe { lookup.__bindgen_anon_1.mtu_result };
+    // Kernels before 5.12 leave what was asked.
+    way.mtu = if mtu == 1 { 0 } else { mtu };
     answer
 }
 

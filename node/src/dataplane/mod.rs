@@ -11,6 +11,8 @@
 //! programs, and then drops the old maps with [`Dataplane::retire_others`].
 
 mod attach;
+#[doc(hidden)]
+pub mod check;
 mod clsact;
 mod flows;
 mod object;

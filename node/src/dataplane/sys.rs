@@ -348,7 +348,7 @@ pub fn test_run(
     })
 }
 
-/// The beginning of `struct __sk_buff`, as much of it as a test run is given.
+/// The beginning of `struct __sk_buff`, and room for the rest of it: a kernel that has more to tell calls it an error.
 #[derive(Copy, Clone, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Context {
@@ -361,7 +361,7 @@ struct Context {
     priority: u32,
     ingress_ifindex: u32,
     ifindex: u32,
-    pad: u32,
+    rest: [u32; 53],
 }
 
 const BPF_F_BEFORE: u32 = 1 << 3;

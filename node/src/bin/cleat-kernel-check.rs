@@ -1,0 +1,24 @@
+//! Checks a kernel: loads, attaches and test-runs cleat's programs there, and prints a line for each claim.
+//!
+//! `scripts/matrix` boots kernels with this program, linked statically, as the only thing to run.
+#![expect(clippy::print_stdout, reason = "the lines are the program's answer")]
+
+use std::process::ExitCode;
+
+use cleat_node::dataplane::check;
+
+fn main() -> ExitCode {
+    let (mut passed, mut failed) = (0, 0);
+    let good = check::run_all(&mut |name, outcome| match outcome {
+        Ok(()) => {
+            passed += 1;
+            println!("PASS {name}");
+        }
+        Err(error) => {
+            failed += 1;
+            println!("FAIL {name}: {error}");
+        }
+    });
+    println!("TOTAL {passed} passed, {failed} failed");
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
