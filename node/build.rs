@@ -36,10 +36,19 @@ fn build() -> Result<(), String> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("..");
     let out = PathBuf::from(variable("OUT_DIR")?).join(OBJECT);
     let programs = root.join("bpf/programs");
-    for watched in ["bpf/programs/src", "bpf/programs/Cargo.toml", "bpf/programs/Cargo.lock", "bpf/src", "bpf/Cargo.toml"] {
+    for watched in [
+        "bpf/programs/src",
+        "bpf/programs/Cargo.toml",
+        "bpf/programs/Cargo.lock",
+        "bpf/src",
+        "bpf/Cargo.toml",
+    ] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }
-    println!("cargo::rerun-if-changed={}", root.join(".tools/bin/bpf-linker").display());
+    println!(
+        "cargo::rerun-if-changed={}",
+        root.join(".tools/bin/bpf-linker").display()
+    );
     for name in ["CLEAT_BPF_RUSTC", "CLEAT_BPF_CARGO", "CLEAT_BPF_OBJECT_DIR"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
@@ -47,17 +56,27 @@ fn build() -> Result<(), String> {
         return copy(&Path::new(&dir).join(OBJECT), &out);
     }
 
-    let toolchain = Toolchain::find().ok_or(
-        "no Rust compiler with library sources for the eBPF programs; run scripts/setup",
-    )?;
+    let toolchain = Toolchain::find()
+        .ok_or("no Rust compiler with library sources for the eBPF programs; run scripts/setup")?;
     let linker = find_linker(&root).ok_or("bpf-linker is missing; run scripts/setup")?;
     let little = variable("CARGO_CFG_TARGET_ENDIAN")? == "little";
-    let target = if little { "bpfel-unknown-none" } else { "bpfeb-unknown-none" };
+    let target = if little {
+        "bpfel-unknown-none"
+    } else {
+        "bpfeb-unknown-none"
+    };
     // One build serves all profiles.
     let target_dir = programs.join("target");
     let output = Command::new(&toolchain.cargo)
         .current_dir(&programs)
-        .args(["build", "--release", "--locked", "-Zbuild-std=core", "--target", target])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "-Zbuild-std=core",
+            "--target",
+            target,
+        ])
         .arg("--target-dir")
         .arg(&target_dir)
         .env("RUSTC", &toolchain.rustc)
@@ -75,19 +94,29 @@ fn build() -> Result<(), String> {
         .map_err(|error| format!("cannot run {}: {error}", toolchain.cargo.display()))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        let first = text.lines().find(|line| line.starts_with("error")).unwrap_or("no reason given");
+        let first = text
+            .lines()
+            .find(|line| line.starts_with("error"))
+            .unwrap_or("no reason given");
         for line in text.lines() {
             println!("cargo::warning={line}");
         }
-        return Err(format!("the eBPF programs do not compile: {first}; if the toolchain is at fault, run scripts/setup"));
+        return Err(format!(
+            "the eBPF programs do not compile: {first}; if the toolchain is at fault, run scripts/setup"
+        ));
     }
     copy(&target_dir.join(target).join("release").join(OBJECT), &out)
 }
 
 fn flags(linker: &Path) -> Result<[String; 6], String> {
-    let linker = linker.to_str().ok_or("the path of bpf-linker is not UTF-8")?;
+    let linker = linker
+        .to_str()
+        .ok_or("the path of bpf-linker is not UTF-8")?;
     Ok([
-        format!("--cfg=bpf_target_arch=\"{}\"", variable("CARGO_CFG_TARGET_ARCH")?),
+        format!(
+            "--cfg=bpf_target_arch=\"{}\"",
+            variable("CARGO_CFG_TARGET_ARCH")?
+        ),
         // BTF is made from debug information.
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
@@ -106,7 +135,12 @@ struct Toolchain {
 
 impl Toolchain {
     fn find() -> Option<Self> {
-        let named = || Self::complete(env::var_os("CLEAT_BPF_RUSTC")?, env::var_os("CLEAT_BPF_CARGO")?);
+        let named = || {
+            Self::complete(
+                env::var_os("CLEAT_BPF_RUSTC")?,
+                env::var_os("CLEAT_BPF_CARGO")?,
+            )
+        };
         let debian = || Self::complete("/usr/bin/rustc".into(), "/usr/bin/cargo".into());
         let nightly = || Self::complete(rustup("rustc")?.into(), rustup("cargo")?.into());
         let present = || Self::complete(env::var_os("RUSTC")?, env::var_os("CARGO")?);
@@ -117,7 +151,10 @@ impl Toolchain {
     fn complete(rustc: OsString, cargo: OsString) -> Option<Self> {
         let sysroot = answer(Command::new(&rustc).args(["--print", "sysroot"]))?;
         let core = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/src/lib.rs");
-        let found = Self { rustc: rustc.into(), cargo: cargo.into() };
+        let found = Self {
+            rustc: rustc.into(),
+            cargo: cargo.into(),
+        };
         (core.exists() && found.cargo.exists()).then_some(found)
     }
 }
@@ -136,13 +173,17 @@ fn find_linker(root: &Path) -> Option<PathBuf> {
     let own = fs::canonicalize(root.join(".tools/bin/bpf-linker")).ok();
     own.or_else(|| {
         let path = env::var_os("PATH")?;
-        env::split_paths(&path).map(|dir| dir.join("bpf-linker")).find(|file| file.exists())
+        env::split_paths(&path)
+            .map(|dir| dir.join("bpf-linker"))
+            .find(|file| file.exists())
     })
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
     println!("cargo::rerun-if-changed={}", from.display());
-    fs::copy(from, to).map(drop).map_err(|error| format!("{}: {error}", from.display()))
+    fs::copy(from, to)
+        .map(drop)
+        .map_err(|error| format!("{}: {error}", from.display()))
 }
 
 fn variable(name: &str) -> Result<String, String> {

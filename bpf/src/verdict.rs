@@ -260,9 +260,13 @@ impl<F: Wire, P: Packet, T: Tables<F>, R: Room<F>> Call<'_, F, P, T, R> {
         let Some(src) = self.facts(&self.parsed.key.src) else {
             return Verdict::Drop(Reason::NoFacts);
         };
-        let own = src.is_local() && src.ifindex == ifindex;
-        // A link-local source stays on the link, which ends at this host.
-        if !own && !(F::is_link_local(&self.parsed.key.src) && here && !dst.is_this_host()) {
+        // A link-local source stays on its link, which ends at this host.
+        let genuine = if F::is_link_local(&self.parsed.key.src) {
+            here
+        } else {
+            src.is_local() && src.ifindex == ifindex && !F::is_multicast(&self.parsed.key.src)
+        };
+        if !genuine {
             return Verdict::Drop(Reason::Spoofed);
         }
         if self.parsed.kind == L4Kind::Error as u8 && self.is_related(ifindex, ifindex) {
@@ -385,7 +389,7 @@ impl<F: Wire, P: Packet, T: Tables<F>, R: Room<F>> Call<'_, F, P, T, R> {
         let Some(src) = self.facts(&self.parsed.key.src) else {
             return Verdict::Drop(Reason::NoFacts);
         };
-        if src.is_local() || src.is_this_host() {
+        if src.is_local() || src.is_this_host() || F::is_link_local(&self.parsed.key.src) {
             return Verdict::Drop(Reason::Spoofed);
         }
         if self.parsed.kind == L4Kind::Error as u8
@@ -595,8 +599,7 @@ impl<F: Wire, P: Packet, T: Tables<F>, R: Room<F>> Call<'_, F, P, T, R> {
             scratch.flow.created = self.now;
             scratch.flow.packets = 0;
             scratch.flow.bytes = 0;
-            scratch.flow.way.generation = 0;
-            scratch.flow.way.kind = WayKind::Unknown as u8;
+            scratch.flow.way = Way::default();
             scratch.flow.from = back;
             scratch.flow.egress_rule = rules.egress;
             scratch.flow.ingress_rule = rules.ingress;

@@ -4,9 +4,14 @@
 use cleat_node::dataplane::check::CHECKS;
 
 fn check(name: &str) {
-    let (_, body) = CHECKS.iter().find(|(found, _)| *found == name).expect("a check of this name");
+    let (_, body) = CHECKS
+        .iter()
+        .find(|(found, _)| *found == name)
+        .expect("a check of this name");
     // A thread of its own, since a check changes its thread's network namespace.
-    let outcome = std::thread::spawn(body).join().expect("a check does not panic");
+    let outcome = std::thread::spawn(body)
+        .join()
+        .expect("a check does not panic");
     if let Err(error) = outcome {
         panic!("{error}");
     }

@@ -20,5 +20,9 @@ fn main() -> ExitCode {
         }
     });
     println!("TOTAL {passed} passed, {failed} failed");
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

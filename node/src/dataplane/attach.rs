@@ -66,7 +66,9 @@ impl AttachTable {
                 let path = self.links.join(link_name(ifindex, ingress));
                 if let Ok(link) = sys::open_pin(&path) {
                     let there = sys::tcx_link(link.as_fd())?;
-                    if there.is_some_and(|there| there.ifindex == ifindex && there.ingress == ingress) {
+                    if there
+                        .is_some_and(|there| there.ifindex == ifindex && there.ingress == ingress)
+                    {
                         return sys::update_link(link.as_fd(), program.fd.as_fd());
                     }
                     // The interface of that number is another one by now.
@@ -86,17 +88,21 @@ impl AttachTable {
                 for interface in clsact::interfaces()? {
                     for ingress in [true, false] {
                         if let Some(filter) = clsact::find(interface, ingress)? {
-                            found.entry(interface).or_default()[usize::from(!ingress)] = Some(filter.program);
+                            found.entry(interface).or_default()[usize::from(!ingress)] =
+                                Some(filter.program);
                         }
                     }
                 }
             }
             AttachMode::Tcx => {
                 for path in pins(&self.links)? {
-                    let Ok(link) = sys::open_pin(&path) else { continue };
+                    let Ok(link) = sys::open_pin(&path) else {
+                        continue;
+                    };
                     match sys::tcx_link(link.as_fd())? {
                         Some(link) if link.ifindex != 0 => {
-                            found.entry(link.ifindex).or_default()[usize::from(!link.ingress)] = Some(link.program);
+                            found.entry(link.ifindex).or_default()[usize::from(!link.ingress)] =
+                                Some(link.program);
                         }
                         // The interface is gone, or somebody detached the link: the pin is all that is left.
                         _ => remove(&path)?,
@@ -114,9 +120,16 @@ impl Table<u32, Hooks> for AttachTable {
     fn dump(&mut self) -> io::Result<Vec<(u32, Hooks)>> {
         let hooks = |ids: [Option<u32>; 2]| {
             let is = |hooks: Hooks| hooks.pair().map(|hook| Some(self.programs.of(hook).id)) == ids;
-            [Hooks::Workload, Hooks::Host].into_iter().find(|&hooks| is(hooks)).unwrap_or(Hooks::Partial)
+            [Hooks::Workload, Hooks::Host]
+                .into_iter()
+                .find(|&hooks| is(hooks))
+                .unwrap_or(Hooks::Partial)
         };
-        Ok(self.found()?.into_iter().map(|(ifindex, ids)| (ifindex, hooks(ids))).collect())
+        Ok(self
+            .found()?
+            .into_iter()
+            .map(|(ifindex, ids)| (ifindex, hooks(ids)))
+            .collect())
     }
 
     fn put(&mut self, ifindex: &u32, hooks: &Hooks) -> io::Result<()> {
@@ -146,7 +159,9 @@ fn link_name(ifindex: u32, ingress: bool) -> String {
 }
 
 fn pins(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect()
+    fs::read_dir(dir)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect()
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -155,4 +170,3 @@ fn remove(path: &Path) -> io::Result<()> {
         other => other,
     }
 }
-

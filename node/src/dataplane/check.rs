@@ -5,16 +5,12 @@
 //! bytes, mark and flow table must agree.
 
 use std::{
-    collections::BTreeSet,
-    fmt::Debug,
-    fs, io,
-    os::fd::AsFd,
-    path::PathBuf,
-    process::Command,
+    collections::BTreeSet, fmt::Debug, fs, io, os::fd::AsFd, path::PathBuf, process::Command,
 };
 
 use cleat_bpf::{
-    Config, Counted, Facts, FactsKind, Flow, FlowKey, Hook, Iface, IfaceKind, Macs, NetKey, Way, WayKind,
+    Config, Counted, Facts, FactsKind, Flow, FlowKey, Hook, Iface, IfaceKind, Macs, NetKey, Way,
+    WayKind,
     build::Build,
     memory::{Frame, InMemory, Memory, MemoryRoom},
     packet::{ACK, FIN, RST, SYN, TCP, UDP},
@@ -33,14 +29,38 @@ pub type Check = (&'static str, fn() -> Outcome);
 
 /// All checks, cheap to dear.
 pub const CHECKS: &[Check] = &[
-    ("every_program_loads_within_its_budget", every_program_loads_within_its_budget),
-    ("programs_attach_and_are_replaced_in_place", programs_attach_and_are_replaced_in_place),
-    ("clsact_filters_attach_and_are_replaced_in_place", clsact_filters_attach_and_are_replaced_in_place),
-    ("the_kernel_judges_ipv4_as_the_host_does", the_kernel_judges_ipv4_as_the_host_does),
-    ("the_kernel_judges_ipv6_as_the_host_does", the_kernel_judges_ipv6_as_the_host_does),
-    ("the_kernel_reads_long_policies_as_the_host_does", the_kernel_reads_long_policies_as_the_host_does),
-    ("a_second_opening_finds_maps_flows_and_blobs", a_second_opening_finds_maps_flows_and_blobs),
-    ("a_full_flow_table_lets_allowed_packets_pass", a_full_flow_table_lets_allowed_packets_pass),
+    (
+        "every_program_loads_within_its_budget",
+        every_program_loads_within_its_budget,
+    ),
+    (
+        "programs_attach_and_are_replaced_in_place",
+        programs_attach_and_are_replaced_in_place,
+    ),
+    (
+        "clsact_filters_attach_and_are_replaced_in_place",
+        clsact_filters_attach_and_are_replaced_in_place,
+    ),
+    (
+        "the_kernel_judges_ipv4_as_the_host_does",
+        the_kernel_judges_ipv4_as_the_host_does,
+    ),
+    (
+        "the_kernel_judges_ipv6_as_the_host_does",
+        the_kernel_judges_ipv6_as_the_host_does,
+    ),
+    (
+        "the_kernel_reads_long_policies_as_the_host_does",
+        the_kernel_reads_long_policies_as_the_host_does,
+    ),
+    (
+        "a_second_opening_finds_maps_flows_and_blobs",
+        a_second_opening_finds_maps_flows_and_blobs,
+    ),
+    (
+        "a_full_flow_table_lets_allowed_packets_pass",
+        a_full_flow_table_lets_allowed_packets_pass,
+    ),
 ];
 
 /// Instructions the verifier may walk for a program.
@@ -57,7 +77,10 @@ impl World {
         if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
             return Err(format!("unshare: {}", io::Error::last_os_error()));
         }
-        let pins = PathBuf::from(format!("/sys/fs/bpf/cleat-check-{}-{name}", std::process::id()));
+        let pins = PathBuf::from(format!(
+            "/sys/fs/bpf/cleat-check-{}-{name}",
+            std::process::id()
+        ));
         Ok(Self { pins })
     }
 
@@ -99,7 +122,10 @@ fn every_program_loads_within_its_budget() -> Outcome {
         let verified = dataplane.verified(hook);
         // Part of what the check is for: the numbers belong into the log of every run.
         tracing::info!(%hook, verified, "verified");
-        #[expect(clippy::print_stdout, reason = "the kernel ring and the matrix show these numbers")]
+        #[expect(
+            clippy::print_stdout,
+            reason = "the kernel ring and the matrix show these numbers"
+        )]
         {
             println!("  {hook}: {verified} instructions verified");
         }
@@ -107,7 +133,11 @@ fn every_program_loads_within_its_budget() -> Outcome {
             over.push(format!("{hook}: {verified} > {CEILING}"));
         }
     }
-    if over.is_empty() { Ok(()) } else { Err(over.join(", ")) }
+    if over.is_empty() {
+        Ok(())
+    } else {
+        Err(over.join(", "))
+    }
 }
 
 fn programs_attach_and_are_replaced_in_place() -> Outcome {
@@ -153,16 +183,23 @@ fn attach_and_replace(name: &str, clsact: bool) -> Outcome {
 
     // Somebody takes one of ours off.
     if dataplane.attach_mode() == AttachMode::Tcx {
-        fs::remove_file(world.pins.join("links").join(format!("{workload}-egress"))).map_err(text)?;
+        fs::remove_file(world.pins.join("links").join(format!("{workload}-egress")))
+            .map_err(text)?;
     } else {
         run("tc", "filter del dev w0 egress")?;
     }
-    equal("after a foreign detach", &shown(&mut table)?, &vec![(workload, Hooks::Partial), (host, Hooks::Host)])?;
+    equal(
+        "after a foreign detach",
+        &shown(&mut table)?,
+        &vec![(workload, Hooks::Partial), (host, Hooks::Host)],
+    )?;
     table.put(&workload, &Hooks::Workload).map_err(text)?;
     equal("after the repair", &shown(&mut table)?, &wanted)?;
 
     ip("link del h0")?;
-    eventually("the link of a gone interface", || Ok(shown(&mut table)? == vec![wanted[0]]))?;
+    eventually("the link of a gone interface", || {
+        Ok(shown(&mut table)? == vec![wanted[0]])
+    })?;
     table.delete(&workload).map_err(text)?;
     table.delete(&host).map_err(text)?;
     equal("after detaching", &shown(&mut table)?, &vec![])
@@ -189,15 +226,34 @@ fn agreement<F: InMemory>(name: &str) -> Outcome {
         for step in 0..40 {
             let hook = Hook::ALL[random.below(4) as usize];
             let frame = random_frame::<F>(&mut random);
-            let mark = if random.one_in(5) { DEFAULT_MARK | 7 } else { 7 };
-            let told = compare(&dataplane, &mut host, &mut maps, hook, &frame, mark)
-                .map_err(|error| format!("round {round}, step {step}, {hook}: {error}\nframe {}", hex(&frame)))?;
+            let mark = if random.one_in(5) {
+                DEFAULT_MARK | 7
+            } else {
+                7
+            };
+            let told =
+                compare(&dataplane, &mut host, &mut maps, hook, &frame, mark).map_err(|error| {
+                    format!(
+                        "round {round}, step {step}, {hook}: {error}\nframe {}",
+                        hex(&frame)
+                    )
+                })?;
             seen.insert(format!("{told:?}"));
         }
         maps.clear()?;
     }
     // The property is worth nothing if the packets do not reach the decision's corners.
-    for verdict in ["Peer", "Redirect", "Stack", "Pass", "Drop(Denied)", "Drop(Spoofed)", "Drop(Fragment)", "Drop(NoFacts)", "Drop(Unseen)"] {
+    for verdict in [
+        "Peer",
+        "Redirect",
+        "Stack",
+        "Pass",
+        "Drop(Denied)",
+        "Drop(Spoofed)",
+        "Drop(Fragment)",
+        "Drop(NoFacts)",
+        "Drop(Unseen)",
+    ] {
         if !seen.contains(verdict) {
             return Err(format!("no packet came to {verdict}: {seen:?}"));
         }
@@ -224,7 +280,13 @@ fn compare<F: InMemory>(
         ..Frame::default()
     };
     let mut way = Way::default();
-    let verdict = judge(hook, &mut packet, host, &mut MemoryRoom::default(), &mut way);
+    let verdict = judge(
+        hook,
+        &mut packet,
+        host,
+        &mut MemoryRoom::default(),
+        &mut way,
+    );
     let kernel = sys::test_run(dataplane.program(hook), frame, LOOPBACK, mark, 1).map_err(text)?;
 
     let expected = match verdict {
@@ -248,8 +310,25 @@ fn compare<F: InMemory>(
         (key, flow)
     };
     let theirs: Vec<_> = theirs.into_iter().map(timeless).collect();
-    let ours: Vec<_> = F::maps(host).flows.iter().map(|(key, flow)| timeless((*key, *flow))).collect();
-    equal(&format!("flows, {}", about()), &theirs, &ours)?;
+    let ours: Vec<_> = F::maps(host)
+        .flows
+        .iter()
+        .map(|(key, flow)| timeless((*key, *flow)))
+        .collect();
+    if theirs != ours {
+        let only = |a: &[(FlowKey<F>, Flow)], b: &[(FlowKey<F>, Flow)]| -> Vec<_> {
+            a.iter()
+                .filter(|entry| !b.contains(entry))
+                .copied()
+                .collect()
+        };
+        return Err(format!(
+            "flows, {}:\n in the kernel {:?}\n on the host {:?}",
+            about(),
+            only(&theirs, &ours),
+            only(&ours, &theirs)
+        ));
+    }
     Ok(verdict)
 }
 
@@ -286,10 +365,15 @@ impl<F: InMemory> Maps<F> {
             maps.ifaces.put(ifindex, iface).map_err(text)?;
         }
         let config = host.config.unwrap_or_default();
-        dataplane.set_endpoint_to_host_drop(config.flags != 0).map_err(text)?;
+        dataplane
+            .set_endpoint_to_host_drop(config.flags != 0)
+            .map_err(text)?;
         // The kernel's generation is where earlier rounds left it; ours follows.
         let generation = dataplane.config().map_err(text)?.generation;
-        host.config = Some(Config { generation, ..config });
+        host.config = Some(Config {
+            generation,
+            ..config
+        });
         Ok(maps)
     }
 
@@ -312,22 +396,38 @@ impl<F: InMemory> Maps<F> {
 
 fn the_kernel_reads_long_policies_as_the_host_does() -> Outcome {
     let world = World::new("policy")?;
-    let dataplane = world.open(&Options { words: 1 << 21, ..small() })?;
+    let dataplane = world.open(&Options {
+        words: 1 << 21,
+        ..small()
+    })?;
     let mut random = Random(0xb10b);
     let mut arena = dataplane.words().map_err(text)?;
     for clauses in [1, 63, 64, 65, 700, 4097] {
-        let list: Vec<Clause> = (0..clauses).map(|i| random_clause(&mut random, i, clauses)).collect();
+        let list: Vec<Clause> = (0..clauses)
+            .map(|i| random_clause(&mut random, i, clauses))
+            .collect();
         let blob = encode(&list, 1..=200, &holds).map_err(text)?;
         let base = arena.write(&blob, monotonic()).map_err(text)?;
         // The whole path: a workload's packet to the outside, of which only the policy decides.
-        let iface = Iface { kind: IfaceKind::Tap as u8, egress: base, ..Iface::default() };
+        let iface = Iface {
+            kind: IfaceKind::Tap as u8,
+            egress: base,
+            ..Iface::default()
+        };
         let mut ifaces = dataplane.iface_table().map_err(text)?;
         let mut facts = dataplane.facts_table::<cleat_bpf::V4>().map_err(text)?;
         ifaces.put(&LOOPBACK, &iface).map_err(text)?;
         for _ in 0..rounds(60) {
             let query = random_query(&mut random);
-            facts.put(&[10, 0, 0, 1], &Facts::local(LOOPBACK, query.src_class)).map_err(text)?;
-            facts.put(&[10, 0, 0, 2], &Facts::new(FactsKind::ThisHost, query.dst_class)).map_err(text)?;
+            facts
+                .put(&[10, 0, 0, 1], &Facts::local(LOOPBACK, query.src_class))
+                .map_err(text)?;
+            facts
+                .put(
+                    &[10, 0, 0, 2],
+                    &Facts::new(FactsKind::ThisHost, query.dst_class),
+                )
+                .map_err(text)?;
             let frame = Build::<cleat_bpf::V4> {
                 src: [10, 0, 0, 1],
                 dst: [10, 0, 0, 2],
@@ -340,20 +440,50 @@ fn the_kernel_reads_long_policies_as_the_host_does() -> Outcome {
                 ..Build::default()
             }
             .frame();
-            for (key, _) in dataplane.flows::<cleat_bpf::V4>().map_err(text)?.list().map_err(text)? {
-                dataplane.flows::<cleat_bpf::V4>().map_err(text)?.map.delete(&key).map_err(text)?;
+            for (key, _) in dataplane
+                .flows::<cleat_bpf::V4>()
+                .map_err(text)?
+                .list()
+                .map_err(text)?
+            {
+                dataplane
+                    .flows::<cleat_bpf::V4>()
+                    .map_err(text)?
+                    .map
+                    .delete(&key)
+                    .map_err(text)?;
             }
-            let hits: Vec<u64> = (0..clauses).map(|i| arena.read(base + blob.hit_index(i))).collect();
-            let ran = sys::test_run(dataplane.program(Hook::FromWorkload), &frame, LOOPBACK, 0, 1).map_err(text)?;
+            let hits: Vec<u64> = (0..clauses)
+                .map(|i| arena.read(base + blob.hit_index(i)))
+                .collect();
+            let ran = sys::test_run(
+                dataplane.program(Hook::FromWorkload),
+                &frame,
+                LOOPBACK,
+                0,
+                1,
+            )
+            .map_err(text)?;
             let answer = blob.ask(query);
-            let expected = if matches!(answer, Decision::Allow(_)) { -1 } else { 2 };
-            equal(&format!("{clauses} clauses, {query:?} -> {answer:?}"), &ran.verdict, &expected)?;
-            let hit: Vec<u32> =
-                (0..clauses).filter(|&i| arena.read(base + blob.hit_index(i)) != hits[i as usize]).collect();
+            let expected = if matches!(answer, Decision::Allow(_)) {
+                -1
+            } else {
+                2
+            };
+            equal(
+                &format!("{clauses} clauses, {query:?} -> {answer:?}"),
+                &ran.verdict,
+                &expected,
+            )?;
+            let hit: Vec<u32> = (0..clauses)
+                .filter(|&i| arena.read(base + blob.hit_index(i)) != hits[i as usize])
+                .collect();
             let decided = match answer {
                 Decision::Allow(rule) | Decision::Drop(_, rule) => rule,
             };
-            let last = hit.last().map_or(Decision::NO_RULE, |&i| list[i as usize].rule);
+            let last = hit
+                .last()
+                .map_or(Decision::NO_RULE, |&i| list[i as usize].rule);
             if answer != Decision::Drop(cleat_bpf::Reason::NoRule, Decision::NO_RULE) {
                 equal("the deciding clause counted its hit", &last, &decided)?;
             }
@@ -379,47 +509,134 @@ fn a_second_opening_finds_maps_flows_and_blobs() -> Outcome {
     };
     let mut blob = encode(&[allow], 1..=3, &holds).map_err(text)?;
     let base = arena.write(&blob, monotonic()).map_err(text)?;
-    let Learn::InPlace(words) = blob.learn(4, &holds) else { return Err("class 4 needs a new row".into()) };
+    let Learn::InPlace(words) = blob.learn(4, &holds) else {
+        return Err("class 4 needs a new row".into());
+    };
     arena.patch(base, &words);
-    let iface = Iface { egress: base, ..Iface::default() };
-    dataplane.iface_table().map_err(text)?.put(&9, &iface).map_err(text)?;
-    let key = FlowKey::<cleat_bpf::V6> { protocol: UDP, ..FlowKey::default() };
-    let flow = Flow { packets: 3, last_seen: monotonic(), ..Flow::default() };
-    dataplane.flows().map_err(text)?.put(&key, &flow).map_err(text)?;
-    dataplane.classes_table().map_err(text)?.put(&4, &0xabcd).map_err(text)?;
+    let iface = Iface {
+        egress: base,
+        ..Iface::default()
+    };
+    dataplane
+        .iface_table()
+        .map_err(text)?
+        .put(&9, &iface)
+        .map_err(text)?;
+    let key = FlowKey::<cleat_bpf::V6> {
+        protocol: UDP,
+        ..FlowKey::default()
+    };
+    let flow = Flow {
+        packets: 3,
+        last_seen: monotonic(),
+        ..Flow::default()
+    };
+    dataplane
+        .flows()
+        .map_err(text)?
+        .put(&key, &flow)
+        .map_err(text)?;
+    dataplane
+        .classes_table()
+        .map_err(text)?
+        .put(&4, &0xabcd)
+        .map_err(text)?;
     let generation = dataplane.bump_generation().map_err(text)?;
     drop((arena, dataplane));
 
     let dataplane = world.open(&options)?;
     let arena = dataplane.words().map_err(text)?;
-    let found = super::Found { base, hash: blob.hash(), len: blob.words().len() as u32 };
+    let found = super::Found {
+        base,
+        hash: blob.hash(),
+        len: blob.words().len() as u32,
+    };
     equal("blobs", &arena.found(), &vec![found])?;
-    equal("interfaces", &dataplane.iface_table().map_err(text)?.dump().map_err(text)?, &vec![(9, iface)])?;
-    equal("flows", &dataplane.flows().map_err(text)?.list().map_err(text)?, &vec![(key, flow)])?;
-    equal("classes", &dataplane.classes_table().map_err(text)?.dump().map_err(text)?, &vec![(4, 0xabcd)])?;
-    equal("generation", &dataplane.config().map_err(text)?.generation, &generation)?;
+    equal(
+        "interfaces",
+        &dataplane
+            .iface_table()
+            .map_err(text)?
+            .dump()
+            .map_err(text)?,
+        &vec![(9, iface)],
+    )?;
+    equal(
+        "flows",
+        &dataplane.flows().map_err(text)?.list().map_err(text)?,
+        &vec![(key, flow)],
+    )?;
+    equal(
+        "classes",
+        &dataplane
+            .classes_table()
+            .map_err(text)?
+            .dump()
+            .map_err(text)?,
+        &vec![(4, 0xabcd)],
+    )?;
+    equal(
+        "generation",
+        &dataplane.config().map_err(text)?.generation,
+        &generation,
+    )?;
 
     // Another layout leaves them alone, until it is told that it took over.
-    let other = world.open(&Options { facts: 2048, ..options })?;
-    equal("another layout begins empty", &other.iface_table().map_err(text)?.dump().map_err(text)?, &vec![])?;
-    equal("the first layout is still there", &dataplane.iface_table().is_ok(), &true)?;
+    let other = world.open(&Options {
+        facts: 2048,
+        ..options
+    })?;
+    equal(
+        "another layout begins empty",
+        &other.iface_table().map_err(text)?.dump().map_err(text)?,
+        &vec![],
+    )?;
+    equal(
+        "the first layout is still there",
+        &dataplane.iface_table().is_ok(),
+        &true,
+    )?;
     other.retire_others().map_err(text)?;
-    equal("the first layout is gone", &dataplane.iface_table().is_err(), &true)?;
+    equal(
+        "the first layout is gone",
+        &dataplane.iface_table().is_err(),
+        &true,
+    )?;
 
     // A stranger's map under our name is not trusted.
-    let path = fs::read_dir(&world.pins).map_err(text)?.flatten().map(|e| e.path()).find(|p| !p.ends_with("links"));
+    let path = fs::read_dir(&world.pins)
+        .map_err(text)?
+        .flatten()
+        .map(|e| e.path())
+        .find(|p| !p.ends_with("links"));
     let pin = path.ok_or("no layout")?.join("config");
     fs::remove_file(&pin).map_err(text)?;
-    let shape = sys::MapShape { kind: 2, key: 4, value: 64, entries: 3, flags: 0 };
+    let shape = sys::MapShape {
+        kind: 2,
+        key: 4,
+        value: 64,
+        entries: 3,
+        flags: 0,
+    };
     let stranger = sys::create("stranger", &shape).map_err(text)?;
     sys::pin(stranger.as_fd(), &pin).map_err(text)?;
-    let again = world.open(&Options { facts: 2048, ..options })?;
-    equal("a stranger's map was replaced", &again.config().map_err(text)?, &Config::default())
+    let again = world.open(&Options {
+        facts: 2048,
+        ..options
+    })?;
+    equal(
+        "a stranger's map was replaced",
+        &again.config().map_err(text)?,
+        &Config::default(),
+    )
 }
 
 fn a_full_flow_table_lets_allowed_packets_pass() -> Outcome {
     let world = World::new("full")?;
-    let dataplane = world.open(&Options { flows4: 64, ..small() })?;
+    let dataplane = world.open(&Options {
+        flows4: 64,
+        ..small()
+    })?;
     let mut arena = dataplane.words().map_err(text)?;
     let clause = Clause {
         src: None,
@@ -430,12 +647,29 @@ fn a_full_flow_table_lets_allowed_packets_pass() -> Outcome {
         action: ClauseAction::Allow,
         rule: 1,
     };
-    let base = arena.write(&encode(&[clause], 1..=2, &holds).map_err(text)?, monotonic()).map_err(text)?;
-    let iface = Iface { kind: IfaceKind::Tap as u8, egress: base, ..Iface::default() };
-    dataplane.iface_table().map_err(text)?.put(&LOOPBACK, &iface).map_err(text)?;
+    let base = arena
+        .write(
+            &encode(&[clause], 1..=2, &holds).map_err(text)?,
+            monotonic(),
+        )
+        .map_err(text)?;
+    let iface = Iface {
+        kind: IfaceKind::Tap as u8,
+        egress: base,
+        ..Iface::default()
+    };
+    dataplane
+        .iface_table()
+        .map_err(text)?
+        .put(&LOOPBACK, &iface)
+        .map_err(text)?;
     let mut facts = dataplane.facts_table::<cleat_bpf::V4>().map_err(text)?;
-    facts.put(&[10, 0, 0, 1], &Facts::local(LOOPBACK, 1)).map_err(text)?;
-    facts.put(&[10, 0, 0, 2], &Facts::new(FactsKind::ThisHost, 2)).map_err(text)?;
+    facts
+        .put(&[10, 0, 0, 1], &Facts::local(LOOPBACK, 1))
+        .map_err(text)?;
+    facts
+        .put(&[10, 0, 0, 2], &Facts::new(FactsKind::ThisHost, 2))
+        .map_err(text)?;
     for sport in 1..200 {
         let frame = Build::<cleat_bpf::V4> {
             src: [10, 0, 0, 1],
@@ -446,18 +680,31 @@ fn a_full_flow_table_lets_allowed_packets_pass() -> Outcome {
             ..Build::default()
         }
         .frame();
-        let ran = sys::test_run(dataplane.program(Hook::FromWorkload), &frame, LOOPBACK, 0, 1).map_err(text)?;
+        let ran = sys::test_run(
+            dataplane.program(Hook::FromWorkload),
+            &frame,
+            LOOPBACK,
+            0,
+            1,
+        )
+        .map_err(text)?;
         equal(&format!("packet {sport}"), &ran.verdict, &-1)?;
     }
     let counters = dataplane.counters().map_err(text)?;
     let full = Counted::Note(cleat_bpf::Note::FlowTableFull);
-    let counted = counters.iter().find(|(hook, counted, _)| *hook == Hook::FromWorkload && *counted == full);
+    let counted = counters
+        .iter()
+        .find(|(hook, counted, _)| *hook == Hook::FromWorkload && *counted == full);
     if counted.is_none_or(|(_, _, packets)| *packets < 100) {
         return Err(format!("the table was not full: {counted:?}"));
     }
     // Under pressure even young flows are due.
     let later = monotonic() + 10_000_000_000;
-    let expired = dataplane.flows::<cleat_bpf::V4>().map_err(text)?.expire(&super::Timeouts::default(), later).map_err(text)?;
+    let expired = dataplane
+        .flows::<cleat_bpf::V4>()
+        .map_err(text)?
+        .expire(&super::Timeouts::default(), later)
+        .map_err(text)?;
     equal("expiry makes room", &(expired.removed > 0), &true)
 }
 
@@ -475,7 +722,8 @@ fn fabric() -> Result<Way, String> {
         ("ipv6/conf/all/forwarding", "1"),
         ("ipv6/conf/f0/accept_dad", "0"),
     ] {
-        fs::write(format!("/proc/sys/net/{file}"), value).map_err(|error| format!("{file}: {error}"))?;
+        fs::write(format!("/proc/sys/net/{file}"), value)
+            .map_err(|error| format!("{file}: {error}"))?;
     }
     for command in [
         "addr add 192.0.2.1/24 dev f0",
@@ -497,7 +745,12 @@ fn fabric() -> Result<Way, String> {
 
 /// Few addresses, so that packets meet facts and flows.
 fn address<F: InMemory>(n: u64) -> F::Addr {
-    let v4 = [[10, 1, 0, n as u8], [10, 2, 0, n as u8], [198, 51, 100, n as u8], [224, 0, 0, 9]];
+    let v4 = [
+        [10, 1, 0, n as u8],
+        [10, 2, 0, n as u8],
+        [198, 51, 100, n as u8],
+        [224, 0, 0, 9],
+    ];
     let mut v6 = [0u8; 16];
     match n & 7 {
         6 => v6[..2].copy_from_slice(&[0xfe, 0x80]),
@@ -506,13 +759,21 @@ fn address<F: InMemory>(n: u64) -> F::Addr {
     }
     v6[15] = n as u8 + 3;
     let mut addr = F::Addr::default();
-    let bytes: &[u8] = if F::VERSION == 4 { &v4[if n & 7 == 7 { 3 } else { n as usize % 3 }] } else { &v6 };
+    let bytes: &[u8] = if F::VERSION == 4 {
+        &v4[if n & 7 == 7 { 3 } else { n as usize % 3 }]
+    } else {
+        &v6
+    };
     zerocopy::IntoBytes::as_mut_bytes(&mut addr).copy_from_slice(bytes);
     addr
 }
 
 fn random_tables<F: InMemory>(random: &mut Random, out: &Way) -> Memory {
-    let mut memory = Memory { fib: Fib::Found, next_hop: *out, ..Memory::default() };
+    let mut memory = Memory {
+        fib: Fib::Found,
+        next_hop: *out,
+        ..Memory::default()
+    };
     let list: Vec<Clause> = (0..12).map(|i| random_clause(random, i, 12)).collect();
     let mut bases = vec![0];
     for skip in [0, 4] {
@@ -520,7 +781,15 @@ fn random_tables<F: InMemory>(random: &mut Random, out: &Way) -> Memory {
             bases.push(memory.add_blob(blob.words()));
         }
     }
-    let allow = Clause { src: None, dst: None, protocols: ProtocolSet::ANY, l4: None, sport: None, action: ClauseAction::Allow, rule: 77 };
+    let allow = Clause {
+        src: None,
+        dst: None,
+        protocols: ProtocolSet::ANY,
+        l4: None,
+        sport: None,
+        action: ClauseAction::Allow,
+        rule: 77,
+    };
     if let Ok(blob) = encode(&[allow], 1..=7, &holds) {
         let base = memory.add_blob(blob.words());
         bases.extend([base; 4]);
@@ -529,7 +798,11 @@ fn random_tables<F: InMemory>(random: &mut Random, out: &Way) -> Memory {
         if random.one_in(12) {
             continue;
         }
-        let kind = if random.one_in(2) { IfaceKind::Container } else { IfaceKind::Tap };
+        let kind = if random.one_in(2) {
+            IfaceKind::Container
+        } else {
+            IfaceKind::Tap
+        };
         let iface = Iface {
             kind: kind as u8,
             flags: random.below(2) as u8,
@@ -541,12 +814,22 @@ fn random_tables<F: InMemory>(random: &mut Random, out: &Way) -> Memory {
         memory.ifaces.insert(ifindex, iface);
     }
     let mtu = [0, 1500, 90][random.below(3) as usize];
-    memory.ifaces.insert(out.ifindex, Iface { kind: IfaceKind::Host as u8, mtu, ..Iface::default() });
+    memory.ifaces.insert(
+        out.ifindex,
+        Iface {
+            kind: IfaceKind::Host as u8,
+            mtu,
+            ..Iface::default()
+        },
+    );
     // Kernels before 5.12 do not tell the route's MTU; the interface's stands in where it is set.
     if mtu == 0 {
         memory.ifaces.remove(&out.ifindex);
     }
-    memory.config = Some(Config { generation: 0, flags: u32::from(random.one_in(6)) });
+    memory.config = Some(Config {
+        generation: 0,
+        flags: u32::from(random.one_in(6)),
+    });
     let family = F::maps_mut(&mut memory);
     for n in 0..8 {
         if random.one_in(6) {
@@ -562,7 +845,10 @@ fn random_tables<F: InMemory>(random: &mut Random, out: &Way) -> Memory {
         family.facts.insert(address::<F>(n), facts);
     }
     if !random.one_in(3) {
-        family.nets.insert(NetKey::new(F::Addr::default(), 0), Facts::new(FactsKind::Outside, 1 + random.below(6) as u32));
+        family.nets.insert(
+            NetKey::new(F::Addr::default(), 0),
+            Facts::new(FactsKind::Outside, 1 + random.below(6) as u32),
+        );
     }
     let now = monotonic();
     for _ in 0..random.below(12) {
@@ -575,9 +861,18 @@ fn random_tables<F: InMemory>(random: &mut Random, out: &Way) -> Memory {
             protocol: build.protocol,
             pad: [0; 3],
         };
-        let kind = [WayKind::Unknown, WayKind::Stack, WayKind::Peer, WayKind::Redirect][random.below(4) as usize];
+        let kind = [
+            WayKind::Unknown,
+            WayKind::Stack,
+            WayKind::Peer,
+            WayKind::Redirect,
+        ][random.below(4) as usize];
         let way = Way {
-            since: if random.one_in(2) { now } else { now.saturating_sub(60_000_000_000) },
+            since: if random.one_in(2) {
+                now
+            } else {
+                now.saturating_sub(60_000_000_000)
+            },
             generation: random.below(2) as u32,
             ifindex: 5,
             macs: Macs::new([2, 0, 0, 0, 2, 2], [2, 0, 0, 0, 3, 3]),
@@ -586,15 +881,32 @@ fn random_tables<F: InMemory>(random: &mut Random, out: &Way) -> Memory {
             pad: 0,
         };
         let from = [LOOPBACK, Flow::FROM_FABRIC, Flow::FROM_STACK, 5][random.below(4) as usize];
-        family.flows.insert(key, Flow { way, from, tcp_flags: SYN, packets: 1, ..Flow::default() });
+        family.flows.insert(
+            key,
+            Flow {
+                way,
+                from,
+                tcp_flags: SYN,
+                packets: 1,
+                ..Flow::default()
+            },
+        );
     }
     memory
 }
 
 fn random_build<F: InMemory>(random: &mut Random) -> Build<F> {
     let protocol = [TCP, TCP, UDP, UDP, F::ICMP, 132, 136, 47][random.below(8) as usize];
-    let icmp = if F::VERSION == 4 { [0x0800, 0, 0x0300, 0x0d00] } else { [0x8000, 0x8100, 0x8700, 0x0100] };
-    let dport = if protocol == F::ICMP { icmp[random.below(4) as usize] } else { [80, 443, 67, 547][random.below(4) as usize] };
+    let icmp = if F::VERSION == 4 {
+        [0x0800, 0, 0x0300, 0x0d00]
+    } else {
+        [0x8000, 0x8100, 0x8700, 0x0100]
+    };
+    let dport = if protocol == F::ICMP {
+        icmp[random.below(4) as usize]
+    } else {
+        [80, 443, 67, 547][random.below(4) as usize]
+    };
     let sport = match dport {
         67 => 68,
         547 => 546,
@@ -646,7 +958,9 @@ fn random_frame<F: InMemory>(random: &mut Random) -> Vec<u8> {
             let least = if F::VERSION == 4 { 34 } else { 54 };
             frame.truncate(least + random.below(frame.len() as u64 - least as u64) as usize);
         }
-        2 => frame[12..14].copy_from_slice(&[[0x08, 0x06], [0x81, 0x00], [0x88, 0xa8], [0x88, 0xcc]][random.below(4) as usize]),
+        2 => frame[12..14].copy_from_slice(
+            &[[0x08, 0x06], [0x81, 0x00], [0x88, 0xa8], [0x88, 0xcc]][random.below(4) as usize],
+        ),
         _ => {}
     }
     frame
@@ -675,7 +989,15 @@ fn random_clause(random: &mut Random, index: u32, clauses: u32) -> Clause {
         n if n % 2 == 0 => ClauseAction::Allow,
         _ => ClauseAction::Deny,
     };
-    Clause { src, dst, protocols, l4, sport, action, rule: 1000 + index }
+    Clause {
+        src,
+        dst,
+        protocols,
+        l4,
+        sport,
+        action,
+        rule: 1000 + index,
+    }
 }
 
 fn random_query(random: &mut Random) -> Query {
@@ -687,14 +1009,22 @@ fn random_query(random: &mut Random) -> Query {
         dst_class: 1 + random.below(201) as u32,
         protocol,
         // An echo request, for which a flow is made as for ports.
-        l4: if ports { port(random) } else { u16::from(protocol == 1) * 0x0800 },
+        l4: if ports {
+            port(random)
+        } else {
+            u16::from(protocol == 1) * 0x0800
+        },
         sport: if ports { port(random) } else { 0 },
     }
 }
 
 /// A relation between expressions and classes that is neither empty nor full.
 fn holds(expression: u32, class: u32) -> bool {
-    (expression.wrapping_mul(0x9e37_79b9) ^ class.wrapping_mul(0x85eb_ca6b)).wrapping_mul(0xc2b2_ae35) >> 16 & 3 == 0
+    (expression.wrapping_mul(0x9e37_79b9) ^ class.wrapping_mul(0x85eb_ca6b))
+        .wrapping_mul(0xc2b2_ae35)
+        >> 16
+        & 3
+        == 0
 }
 
 /// splitmix64: the same packets in every run and on every kernel.
@@ -720,7 +1050,9 @@ impl Random {
 
 /// Rounds of a random check; `CLEAT_CHECK_ROUNDS` multiplies them.
 fn rounds(usual: u32) -> u32 {
-    let factor = std::env::var("CLEAT_CHECK_ROUNDS").ok().and_then(|text| text.parse::<u32>().ok());
+    let factor = std::env::var("CLEAT_CHECK_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse::<u32>().ok());
     usual * factor.unwrap_or(1)
 }
 
@@ -738,7 +1070,13 @@ fn eventually(what: &str, mut done: impl FnMut() -> Result<bool, String>) -> Out
 }
 
 fn equal<T: PartialEq + Debug>(what: &str, found: &T, expected: &T) -> Outcome {
-    if found == expected { Ok(()) } else { Err(format!("{what}:\n found    {found:?}\n expected {expected:?}")) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!(
+            "{what}:\n found    {found:?}\n expected {expected:?}"
+        ))
+    }
 }
 
 fn ip(arguments: &str) -> Outcome {
@@ -746,11 +1084,17 @@ fn ip(arguments: &str) -> Outcome {
 }
 
 fn run(program: &str, arguments: &str) -> Outcome {
-    let output = Command::new(program).args(arguments.split(' ')).output().map_err(|error| format!("{program}: {error}"))?;
+    let output = Command::new(program)
+        .args(arguments.split(' '))
+        .output()
+        .map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    Err(format!(
+        "{program} {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    ))
 }
 
 fn ifindex(name: &str) -> Result<u32, String> {
@@ -763,7 +1107,11 @@ fn ifindex(name: &str) -> Result<u32, String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().take(120).map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .take(120)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -784,10 +1132,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub fn run_all(tell: &mut dyn FnMut(&str, &Outcome)) -> bool {
     let mut good = true;
     for (name, check) in CHECKS {
-        let outcome = std::thread::spawn(check).join().unwrap_or_else(|_| Err("panicked".into()));
+        let outcome = std::thread::spawn(check)
+            .join()
+            .unwrap_or_else(|_| Err("panicked".into()));
         good &= outcome.is_ok();
         tell(name, &outcome);
     }
     good
 }
-

@@ -17,15 +17,32 @@ pub(super) struct Filter {
 }
 
 /// Puts a program on one side of an interface, in place of the one of ours that may be there.
-pub(super) fn attach(ifindex: u32, ingress: bool, name: &str, program: BorrowedFd<'_>) -> io::Result<()> {
-    let mut qdisc = Message::new(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, ifindex, 0xffff_0000, TC_H_CLSACT, 0);
+pub(super) fn attach(
+    ifindex: u32,
+    ingress: bool,
+    name: &str,
+    program: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let mut qdisc = Message::new(
+        RTM_NEWQDISC,
+        NLM_F_CREATE | NLM_F_EXCL,
+        ifindex,
+        0xffff_0000,
+        TC_H_CLSACT,
+        0,
+    );
     qdisc.text(TCA_KIND, "clsact");
     match request(qdisc) {
         // Ours from before, or somebody else's: both serve.
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
         other => drop(other?),
     }
-    let mut filter = filter(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, ifindex, ingress);
+    let mut filter = filter(
+        RTM_NEWTFILTER,
+        NLM_F_CREATE | NLM_F_REPLACE,
+        ifindex,
+        ingress,
+    );
     filter.text(TCA_KIND, "bpf");
     let options = filter.begin(TCA_OPTIONS);
     filter.number(TCA_BPF_FD, program.as_raw_fd() as u32);
@@ -40,7 +57,14 @@ pub(super) fn detach(ifindex: u32, ingress: bool) -> io::Result<()> {
     let mut filter = filter(RTM_DELTFILTER, 0, ifindex, ingress);
     filter.text(TCA_KIND, "bpf");
     match request(filter) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)) => Ok(()),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)
+            ) =>
+        {
+            Ok(())
+        }
         other => other.map(drop),
     }
 }
@@ -51,7 +75,14 @@ pub(super) fn find(ifindex: u32, ingress: bool) -> io::Result<Option<Filter>> {
     message.set_info(0);
     message.set_handle(0);
     let answers = match request(message) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)) => return Ok(None),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)
+            ) =>
+        {
+            return Ok(None);
+        }
         other => other?,
     };
     Ok(answers.iter().find_map(|answer| ours(answer)))
@@ -62,7 +93,10 @@ pub(super) fn interfaces() -> io::Result<Vec<u32>> {
     let mut message = Message::new(RTM_GETLINK, NLM_F_DUMP, 0, 0, 0, 0);
     // An ifinfomsg, which is four bytes shorter than a tcmsg; all zero, both say "every".
     message.0.truncate(NLMSG + 16);
-    Ok(request(message)?.iter().filter_map(|answer| word(answer, 4)).collect())
+    Ok(request(message)?
+        .iter()
+        .filter_map(|answer| word(answer, 4))
+        .collect())
 }
 
 /// Reads one answer of a dump: a `tcmsg` with its attributes.
@@ -70,17 +104,26 @@ fn ours(answer: &[u8]) -> Option<Filter> {
     if word(answer, 8)? != HANDLE || word(answer, 16)? >> 16 != PRIORITY {
         return None;
     }
-    let options = attributes(answer.get(TCMSG..)?).find(|(kind, _)| *kind == TCA_OPTIONS)?.1;
+    let options = attributes(answer.get(TCMSG..)?)
+        .find(|(kind, _)| *kind == TCA_OPTIONS)?
+        .1;
     let (mut name, mut program) = (None, None);
     for (kind, value) in attributes(options) {
         match kind {
-            TCA_BPF_NAME => name = std::str::from_utf8(value).ok().map(|name| name.trim_end_matches('\0').to_owned()),
+            TCA_BPF_NAME => {
+                name = std::str::from_utf8(value)
+                    .ok()
+                    .map(|name| name.trim_end_matches('\0').to_owned())
+            }
             TCA_BPF_ID => program = word(value, 0),
             _ => {}
         }
     }
     let name = name.filter(|name| name.starts_with(NAME_PREFIX))?;
-    Some(Filter { name, program: program? })
+    Some(Filter {
+        name,
+        program: program?,
+    })
 }
 
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
@@ -94,7 +137,11 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+    bytes
+        .get(at..at + 4)?
+        .try_into()
+        .ok()
+        .map(u32::from_ne_bytes)
 }
 
 /// Sends a request and collects what comes back up to its end.
@@ -114,7 +161,11 @@ fn request(message: Message) -> io::Result<Vec<Vec<u8>>> {
             match kind {
                 NLMSG_ERROR => {
                     let code = word(rest, NLMSG).unwrap_or(0).cast_signed();
-                    return if code == 0 { Ok(answers) } else { Err(io::Error::from_raw_os_error(-code)) };
+                    return if code == 0 {
+                        Ok(answers)
+                    } else {
+                        Err(io::Error::from_raw_os_error(-code))
+                    };
                 }
                 NLMSG_DONE => return Ok(answers),
                 _ => answers.push(rest[NLMSG..len].to_vec()),
@@ -127,7 +178,14 @@ fn request(message: Message) -> io::Result<Vec<Vec<u8>>> {
 fn filter(kind: u16, flags: u16, ifindex: u32, ingress: bool) -> Message {
     let parent = if ingress { 0xffff_fff2 } else { 0xffff_fff3 };
     let every_protocol = u32::from(3u16.to_be());
-    Message::new(kind, flags, ifindex, HANDLE, parent, PRIORITY << 16 | every_protocol)
+    Message::new(
+        kind,
+        flags,
+        ifindex,
+        HANDLE,
+        parent,
+        PRIORITY << 16 | every_protocol,
+    )
 }
 
 /// An rtnetlink request under construction.

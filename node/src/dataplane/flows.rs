@@ -99,7 +99,11 @@ impl<F: Family> Flows<F> {
         for key in &old {
             removed += usize::from(self.map.delete(key)?);
         }
-        Ok(Expired { entries: all.len(), removed, room })
+        Ok(Expired {
+            entries: all.len(),
+            removed,
+            room,
+        })
     }
 
     /// Removes the flows of an address, whose next owner must not inherit them.
@@ -163,7 +167,10 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn pair<F: Family>(protocol: u8, seen: [u64; 2], flags: [u8; 2]) -> Vec<(FlowKey<F>, Flow)> {
-        let mut key = FlowKey::<F> { protocol, ..FlowKey::default() };
+        let mut key = FlowKey::<F> {
+            protocol,
+            ..FlowKey::default()
+        };
         key.sport = 40_000.into();
         key.dport = 80.into();
         let flow = |i: usize| Flow {
@@ -177,10 +184,38 @@ mod tests {
     fn each_family<F: Family>() {
         let cases = [
             ("a SYN without an answer", TCP, [100, 0], [SYN, 0], 121, 119),
-            ("an established connection", TCP, [100, 90], [SYN | ACK, SYN | ACK], 3701, 3699),
-            ("its other direction keeps it", TCP, [1, 100], [SYN | ACK, SYN | ACK], 3701, 3699),
-            ("closed from both sides", TCP, [100, 100], [FIN | ACK, FIN | ACK], 131, 129),
-            ("closed from one side", TCP, [100, 100], [FIN | ACK, ACK], 3701, 3699),
+            (
+                "an established connection",
+                TCP,
+                [100, 90],
+                [SYN | ACK, SYN | ACK],
+                3701,
+                3699,
+            ),
+            (
+                "its other direction keeps it",
+                TCP,
+                [1, 100],
+                [SYN | ACK, SYN | ACK],
+                3701,
+                3699,
+            ),
+            (
+                "closed from both sides",
+                TCP,
+                [100, 100],
+                [FIN | ACK, FIN | ACK],
+                131,
+                129,
+            ),
+            (
+                "closed from one side",
+                TCP,
+                [100, 100],
+                [FIN | ACK, ACK],
+                3701,
+                3699,
+            ),
             ("reset", TCP, [100, 100], [ACK, RST], 141, 139),
             ("UDP", UDP, [100, 100], [0, 0], 161, 159),
             ("echo", F::ICMP, [100, 100], [0, 0], 106, 104),

@@ -32,14 +32,14 @@ use cleat_bpf::{
     Config, Counted, Facts, Family, Hook, Iface, NetKey, V4, V6, verdict::DEFAULT_MARK,
 };
 
-use self::{
-    object::{Layout, Programs},
-    sys::{Map, Plain},
-};
 pub use self::{
     attach::{AttachMode, AttachTable, Hooks},
     flows::{Expired, Flows, Timeouts, overdue},
     words::{Arena, Found, Full, GRACE},
+};
+use self::{
+    object::{Layout, Programs},
+    sys::{Map, Plain},
 };
 use crate::reconcile::Table;
 
@@ -100,7 +100,9 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The maps could not be created.
-    #[error("cannot create the maps; root, or CAP_BPF with CAP_NET_ADMIN and CAP_PERFMON, is needed")]
+    #[error(
+        "cannot create the maps; root, or CAP_BPF with CAP_NET_ADMIN and CAP_PERFMON, is needed"
+    )]
     Maps(#[source] Box<aya::EbpfError>),
     /// The object lacks a program: it was built from another version.
     #[error("the embedded object has no program {name}")]
@@ -137,16 +139,32 @@ impl Dataplane {
         let layout = Layout::new(options);
         let dir = pins.join(layout.hash());
         for path in [&dir, &pins.join("links")] {
-            fs::create_dir_all(path).map_err(|source| OpenError::Pin { path: path.clone(), source })?;
+            fs::create_dir_all(path).map_err(|source| OpenError::Pin {
+                path: path.clone(),
+                source,
+            })?;
         }
         if !is_bpffs(&dir) {
-            return Err(OpenError::NoBpffs { path: pins.to_owned() });
+            return Err(OpenError::NoBpffs {
+                path: pins.to_owned(),
+            });
         }
         let programs = Programs::load(&layout, &dir, options.mark)?;
-        let tcx = !options.clsact && SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok();
-        let mode = if tcx { AttachMode::Tcx } else { AttachMode::Clsact };
+        let tcx =
+            !options.clsact && SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok();
+        let mode = if tcx {
+            AttachMode::Tcx
+        } else {
+            AttachMode::Clsact
+        };
         let config = open(&dir, "config")?;
-        Ok(Self { pins: pins.to_owned(), layout: dir, mode, programs: Arc::new(programs), config })
+        Ok(Self {
+            pins: pins.to_owned(),
+            layout: dir,
+            mode,
+            programs: Arc::new(programs),
+            config,
+        })
     }
 
     /// How programs are attached.
@@ -161,7 +179,10 @@ impl Dataplane {
 
     /// Facts by exact address.
     pub fn facts_table<F: Family>(&self) -> Result<HashTable<F::Addr, Facts>, OpenError> {
-        Ok(HashTable(open(&self.layout, name::<F>("facts4", "facts6"))?))
+        Ok(HashTable(open(
+            &self.layout,
+            name::<F>("facts4", "facts6"),
+        )?))
     }
 
     /// Facts by prefix.
@@ -197,13 +218,21 @@ impl Dataplane {
 
     /// A family's flow table.
     pub fn flows<F: Family>(&self) -> Result<Flows<F>, OpenError> {
-        Ok(Flows { map: open(&self.layout, name::<F>("ct4", "ct6"))? })
+        Ok(Flows {
+            map: open(&self.layout, name::<F>("ct4", "ct6"))?,
+        })
     }
 
     /// Removes flows of both families that were silent too long; `now`: nanoseconds since boot ([`monotonic`]).
     pub fn expire(&self, timeouts: &Timeouts, now: u64) -> io::Result<[Expired; 2]> {
-        let v4 = self.flows::<V4>().map_err(io::Error::other)?.expire(timeouts, now)?;
-        let v6 = self.flows::<V6>().map_err(io::Error::other)?.expire(timeouts, now)?;
+        let v4 = self
+            .flows::<V4>()
+            .map_err(io::Error::other)?
+            .expire(timeouts, now)?;
+        let v6 = self
+            .flows::<V6>()
+            .map_err(io::Error::other)?
+            .expire(timeouts, now)?;
         Ok([v4, v6])
     }
 
@@ -230,7 +259,11 @@ impl Dataplane {
     /// Says whether workloads may talk to this host at all.
     pub fn set_endpoint_to_host_drop(&self, drop: bool) -> io::Result<()> {
         let mut config = self.config()?;
-        config.flags = if drop { Config::ENDPOINT_TO_HOST_DROP } else { 0 };
+        config.flags = if drop {
+            Config::ENDPOINT_TO_HOST_DROP
+        } else {
+            0
+        };
         self.config.put(&0, &config)
     }
 

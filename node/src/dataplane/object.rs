@@ -48,14 +48,41 @@ impl Layout {
         let facts = size_of::<Facts>();
         let flow = size_of::<Flow>();
         let maps = vec![
-            ("iface", of(HASH, 4, size_of::<Iface>(), options.interfaces, NO_PREALLOC)),
+            (
+                "iface",
+                of(HASH, 4, size_of::<Iface>(), options.interfaces, NO_PREALLOC),
+            ),
             ("facts4", of(HASH, 4, facts, options.facts, NO_PREALLOC)),
             ("facts6", of(HASH, 16, facts, options.facts, NO_PREALLOC)),
-            ("nets4", of(LPM_TRIE, size_of::<NetKey<V4>>(), facts, options.nets, NO_PREALLOC)),
-            ("nets6", of(LPM_TRIE, size_of::<NetKey<V6>>(), facts, options.nets, NO_PREALLOC)),
+            (
+                "nets4",
+                of(
+                    LPM_TRIE,
+                    size_of::<NetKey<V4>>(),
+                    facts,
+                    options.nets,
+                    NO_PREALLOC,
+                ),
+            ),
+            (
+                "nets6",
+                of(
+                    LPM_TRIE,
+                    size_of::<NetKey<V6>>(),
+                    facts,
+                    options.nets,
+                    NO_PREALLOC,
+                ),
+            ),
             ("words", of(ARRAY, 4, 8, options.words, MMAPABLE)),
-            ("ct4", of(HASH, size_of::<FlowKey<V4>>(), flow, options.flows4, 0)),
-            ("ct6", of(HASH, size_of::<FlowKey<V6>>(), flow, options.flows6, 0)),
+            (
+                "ct4",
+                of(HASH, size_of::<FlowKey<V4>>(), flow, options.flows4, 0),
+            ),
+            (
+                "ct6",
+                of(HASH, size_of::<FlowKey<V6>>(), flow, options.flows6, 0),
+            ),
             ("counters", of(PER_CPU_ARRAY, 4, 8, Counted::SLOTS, 0)),
             ("config", of(ARRAY, 4, size_of::<Config>(), 1, 0)),
             ("classes", of(ARRAY, 4, 8, options.classes, 0)),
@@ -83,7 +110,12 @@ impl Layout {
                 Err(_) => None,
             };
             if found != Some(*wanted) {
-                warn!(map = name, ?found, ?wanted, "a pinned map is not what its name promises; it is unpinned and made anew");
+                warn!(
+                    map = name,
+                    ?found,
+                    ?wanted,
+                    "a pinned map is not what its name promises; it is unpinned and made anew"
+                );
                 fs::remove_file(&path).map_err(|source| OpenError::Pin { path, source })?;
             }
         }
@@ -134,7 +166,9 @@ impl Programs {
             loader.map_max_entries(name, shape.entries);
             loader.map_pin_path(name, path);
         }
-        let mut ebpf = loader.load(OBJECT).map_err(|source| OpenError::Maps(Box::new(source)))?;
+        let mut ebpf = loader
+            .load(OBJECT)
+            .map_err(|source| OpenError::Maps(Box::new(source)))?;
         layout.create_missing(dir)?;
         let mut programs = Vec::new();
         for hook in Hook::ALL {
@@ -143,15 +177,24 @@ impl Programs {
                 .program_mut(name)
                 .and_then(|program| program.try_into().ok())
                 .ok_or(OpenError::NoProgram { name })?;
-            program.load().map_err(|source| OpenError::Verifier { name, source: Box::new(source) })?;
-            let fd = program.fd().map_err(|source| OpenError::Verifier { name, source: Box::new(source) })?;
+            program.load().map_err(|source| OpenError::Verifier {
+                name,
+                source: Box::new(source),
+            })?;
+            let fd = program.fd().map_err(|source| OpenError::Verifier {
+                name,
+                source: Box::new(source),
+            })?;
             let fd = fd.as_fd();
             let (id, verified) = sys::program(fd).map_err(OpenError::Describe)?;
             let fd = fd.try_clone_to_owned().map_err(OpenError::Describe)?;
             programs.push(Program { fd, id, verified });
         }
         info!(coarse_clock = coarse != 0, "programs loaded");
-        Ok(Self { _ebpf: ebpf, programs })
+        Ok(Self {
+            _ebpf: ebpf,
+            programs,
+        })
     }
 
     pub(super) fn of(&self, hook: Hook) -> &Program {
@@ -160,7 +203,9 @@ impl Programs {
 }
 
 fn has_coarse_clock() -> bool {
-    let answer: Result<bool, ProgramError> =
-        is_helper_supported(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_ktime_get_coarse_ns);
+    let answer: Result<bool, ProgramError> = is_helper_supported(
+        ProgramType::SchedClassifier,
+        BpfHelper::BPF_FUNC_ktime_get_coarse_ns,
+    );
     answer.unwrap_or(false)
 }

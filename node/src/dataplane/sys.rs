@@ -53,12 +53,18 @@ pub struct MapShape {
 impl<K, V> Map<K, V> {
     /// Opens a pinned map. The caller has compared its shape.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { fd: open_pin(path)?, types: PhantomData })
+        Ok(Self {
+            fd: open_pin(path)?,
+            types: PhantomData,
+        })
     }
 
     /// A second handle of the same map.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { fd: self.fd.try_clone()?, types: PhantomData })
+        Ok(Self {
+            fd: self.fd.try_clone()?,
+            types: PhantomData,
+        })
     }
 
     /// The descriptor.
@@ -71,7 +77,13 @@ impl<K: Plain, V: Plain> Map<K, V> {
     /// The value of a key.
     pub fn get(&self, key: &K) -> io::Result<Option<V>> {
         let mut value = V::new_zeroed();
-        match element(bpf_cmd::BPF_MAP_LOOKUP_ELEM, self.fd(), key, value.as_mut_bytes_ptr(), 0) {
+        match element(
+            bpf_cmd::BPF_MAP_LOOKUP_ELEM,
+            self.fd(),
+            key,
+            value.as_mut_bytes_ptr(),
+            0,
+        ) {
             Ok(()) => Ok(Some(value)),
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
@@ -81,7 +93,13 @@ impl<K: Plain, V: Plain> Map<K, V> {
     /// Writes or replaces an entry.
     pub fn put(&self, key: &K, value: &V) -> io::Result<()> {
         let mut value = *value;
-        element(bpf_cmd::BPF_MAP_UPDATE_ELEM, self.fd(), key, value.as_mut_bytes_ptr(), 0)
+        element(
+            bpf_cmd::BPF_MAP_UPDATE_ELEM,
+            self.fd(),
+            key,
+            value.as_mut_bytes_ptr(),
+            0,
+        )
     }
 
     /// Removes an entry; false: it was not there.
@@ -160,14 +178,23 @@ impl<K: Plain, V: Plain> Map<K, V> {
         match result {
             Ok(_) => (count, None),
             // SAFETY: the kernel wrote how far it came.
-            Err(error) => ((unsafe { attr.batch.count } as usize).min(count), Some(error)),
+            Err(error) => (
+                (unsafe { attr.batch.count } as usize).min(count),
+                Some(error),
+            ),
         }
     }
 
     /// This map's value on each processor, for per-CPU maps with values of 8 bytes.
     pub fn get_per_cpu(&self, key: &K, cpus: usize) -> io::Result<Vec<u64>> {
         let mut values = vec![0u64; cpus];
-        element(bpf_cmd::BPF_MAP_LOOKUP_ELEM, self.fd(), key, values.as_mut_ptr() as u64, 0)?;
+        element(
+            bpf_cmd::BPF_MAP_LOOKUP_ELEM,
+            self.fd(),
+            key,
+            values.as_mut_ptr() as u64,
+            0,
+        )?;
         Ok(values)
     }
 }
@@ -322,7 +349,11 @@ pub fn test_run(
     repeat: u32,
 ) -> io::Result<TestRun> {
     let mut out = vec![0u8; frame.len() + 256];
-    let context = Context { mark, ifindex, ..Context::new_zeroed() };
+    let context = Context {
+        mark,
+        ifindex,
+        ..Context::new_zeroed()
+    };
     let mut attr = zeroed();
     attr.test.prog_fd = program.as_raw_fd() as u32;
     attr.test.data_in = frame.as_ptr() as u64;
@@ -368,7 +399,11 @@ const BPF_F_BEFORE: u32 = 1 << 3;
 const BPF_LINK_TYPE_TCX: u32 = 11;
 
 const fn tcx_type(ingress: bool) -> bpf_attach_type {
-    if ingress { bpf_attach_type::BPF_TCX_INGRESS } else { bpf_attach_type::BPF_TCX_EGRESS }
+    if ingress {
+        bpf_attach_type::BPF_TCX_INGRESS
+    } else {
+        bpf_attach_type::BPF_TCX_EGRESS
+    }
 }
 
 fn is_missing(error: &io::Error) -> bool {
@@ -420,7 +455,16 @@ fn zeroed() -> bpf_attr {
 unsafe fn call(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
     // SAFETY: by the caller.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command as u32, std::ptr::from_mut(attr), size_of::<bpf_attr>())
+        libc::syscall(
+            libc::SYS_bpf,
+            command as u32,
+            std::ptr::from_mut(attr),
+            size_of::<bpf_attr>(),
+        )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result as i32)
+    }
 }

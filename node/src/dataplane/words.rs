@@ -52,7 +52,10 @@ pub struct Full {
 }
 
 impl Arena {
-    pub(super) fn map(map: &Map<u32, u64>, in_use: impl IntoIterator<Item = u32>) -> io::Result<Self> {
+    pub(super) fn map(
+        map: &Map<u32, u64>,
+        in_use: impl IntoIterator<Item = u32>,
+    ) -> io::Result<Self> {
         let words = sys::shape(map.fd())?.entries;
         // SAFETY: a new shared mapping of a map whose shape is known; the kernel keeps its memory while it is mapped.
         let at = unsafe {
@@ -68,8 +71,14 @@ impl Arena {
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let mapping = NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
-        let mut arena = Self { mapping, words, used: BTreeMap::new(), resting: BTreeMap::new() };
+        let mapping =
+            NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
+        let mut arena = Self {
+            mapping,
+            words,
+            used: BTreeMap::new(),
+            resting: BTreeMap::new(),
+        };
         for base in in_use {
             if let Some(found) = arena.header(base) {
                 arena.used.insert(base, found.len);
@@ -80,7 +89,10 @@ impl Arena {
 
     /// The blobs in use, as far as their headers can be trusted.
     pub fn found(&self) -> Vec<Found> {
-        self.used.keys().filter_map(|&base| self.header(base)).collect()
+        self.used
+            .keys()
+            .filter_map(|&base| self.header(base))
+            .collect()
     }
 
     /// Writes a blob where no program looks and returns its base. `now`: nanoseconds since boot.
@@ -110,13 +122,19 @@ impl Arena {
 
     /// Frees every blob but those at the given bases.
     pub fn keep_only(&mut self, bases: &std::collections::BTreeSet<u32>, now: u64) {
-        let gone: Vec<u32> = self.used.keys().filter(|base| !bases.contains(base)).copied().collect();
+        let gone: Vec<u32> = self
+            .used
+            .keys()
+            .filter(|base| !bases.contains(base))
+            .copied()
+            .collect();
         gone.into_iter().for_each(|base| self.free(base, now));
     }
 
     /// A word, such as a hit counter; 0 beyond the end.
     pub fn read(&self, index: u32) -> u64 {
-        self.cell(index).map_or(0, |cell| cell.load(Ordering::Relaxed))
+        self.cell(index)
+            .map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
     /// Words in use or resting, and all words.
@@ -134,8 +152,12 @@ impl Arena {
     fn allocate(&mut self, len: u32, now: u64) -> Result<u32, Full> {
         self.resting.retain(|_, &mut (_, until)| until > now);
         let resting = self.resting.iter().map(|(&base, &(len, _))| (base, len));
-        let mut taken: Vec<(u32, u32)> =
-            self.used.iter().map(|(&base, &len)| (base, len)).chain(resting).collect();
+        let mut taken: Vec<(u32, u32)> = self
+            .used
+            .iter()
+            .map(|(&base, &len)| (base, len))
+            .chain(resting)
+            .collect();
         taken.sort_unstable();
         let mut base = 1;
         for (start, used) in taken {
@@ -157,7 +179,11 @@ impl Arena {
         let whole = (first >> 32) as u32 == Layout::MAGIC
             && base != 0
             && base.checked_add(len).is_some_and(|end| end <= self.words);
-        whole.then(|| Found { base, hash: self.read(base + 1), len })
+        whole.then(|| Found {
+            base,
+            hash: self.read(base + 1),
+            len,
+        })
     }
 
     fn store(&self, index: u32, word: u64) {
