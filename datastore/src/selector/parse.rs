@@ -66,11 +66,13 @@ impl Parser {
         }
         let operand = self.primary()?;
         // Two negations are none, also with parentheses between: they would be gone from the canonical form.
-        Ok(match operand {
-            Expression::Not(inner) if negated => *inner,
-            operand if negated => Expression::Not(Box::new(operand)),
-            operand => operand,
-        })
+        if !negated {
+            return Ok(operand);
+        }
+        if let Expression::Not(inner) = operand {
+            return Ok(*inner);
+        }
+        Ok(Expression::Not(Box::new(operand)))
     }
 
     fn primary(&mut self) -> Result<Expression, ParseError> {
