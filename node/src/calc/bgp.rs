@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cleat_datastore::resource::{
-    BgpConfiguration, BgpPeer, BgpPeerSpec, NextHopMode, Node, SourceAddress,
+    BgpConfiguration, BgpPeer, BgpPeerSpec, NextHopMode, Node, ReversePeering, SourceAddress,
 };
 use cleat_datastore::{Key, Kind, Problem};
 
@@ -115,11 +115,7 @@ impl Input<'_> {
         self.mesh(node, &mut bgp);
         let specificity =
             |peer: &BgpPeer| (peer.spec.node.is_some(), peer.spec.node_selector.is_some());
-        let mut peers: Vec<(&String, &Arc<BgpPeer>)> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| self.applies(&peer.spec, node))
-            .collect();
+        let mut peers: Vec<(&String, &Arc<BgpPeer>)> = self.peers.iter().collect();
         peers.sort_by(|a, b| specificity(a.1).cmp(&specificity(b.1)).then(b.0.cmp(a.0)));
         for (name, peer) in peers {
             self.explicit(name, peer, node, &mut bgp, &mut problems);
@@ -171,6 +167,19 @@ impl Input<'_> {
         problems: &mut Vec<(Key, Problem)>,
     ) {
         let spec = &peer.spec;
+        let here = speaks_for(spec, self.host, node);
+        let selected = |node: &Node| {
+            let selector = spec
+                .peer_selector
+                .as_ref()
+                .filter(|_| spec.peer_ip.is_none());
+            selector.is_some_and(|selector| selector.matches(&node.metadata.labels))
+        };
+        // A session has two ends: whom the selector selects peers back, unless that is left to another resource.
+        let back = selected(node) && spec.reverse_peering != Some(ReversePeering::Manual);
+        if !here && !back {
+            return;
+        }
         let key = Key::global(Kind::BgpPeer, name);
         let mut problem = |field: &str, reason: &str| {
             problems.push((key.clone(), Problem::new(&key, field, reason)));
@@ -202,18 +211,17 @@ impl Input<'_> {
                 Some(number) => ends.push((address.addr, address.port.unwrap_or(PORT), number.0)),
                 None => problem("spec.asNumber", "is needed beside peerIP"),
             }
-        } else if let Some(selector) = &spec.peer_selector {
+        } else {
             for (other_name, other) in self.nodes.iter().filter(|(name, _)| *name != self.host) {
-                if selector.matches(&other.metadata.labels) {
-                    let addresses = NodeAddresses::of(other)
-                        .iter()
-                        .filter(|address| bgp.addresses.like(*address).is_some());
-                    ends.extend(
-                        addresses.map(|address| {
-                            (address, self.port_of(other_name), self.as_number(other))
-                        }),
-                    );
-                }
+                let wanted =
+                    (here && selected(other)) || (back && speaks_for(spec, other_name, other));
+                let addresses = NodeAddresses::of(other).iter();
+                let reachable =
+                    addresses.filter(|address| wanted && bgp.addresses.like(*address).is_some());
+                ends.extend(
+                    reachable
+                        .map(|address| (address, self.port_of(other_name), self.as_number(other))),
+                );
             }
         }
         for (address, port, remote_as) in ends {
@@ -252,14 +260,6 @@ impl Input<'_> {
             };
             bgp.peers.insert((address, port), wish);
         }
-    }
-
-    fn applies(&self, spec: &BgpPeerSpec, node: &Node) -> bool {
-        spec.node.as_ref().is_none_or(|name| name == self.host)
-            && spec
-                .node_selector
-                .as_ref()
-                .is_none_or(|selector| selector.matches(&node.metadata.labels))
     }
 
     fn as_number(&self, node: &Node) -> u32 {
@@ -319,6 +319,15 @@ impl PeerWish {
             allow_own_as: 0,
         }
     }
+}
+
+/// Whether the resource speaks for all nodes, or for this one.
+fn speaks_for(spec: &BgpPeerSpec, name: &str, node: &Node) -> bool {
+    spec.node.as_ref().is_none_or(|wanted| wanted == name)
+        && spec
+            .node_selector
+            .as_ref()
+            .is_none_or(|selector| selector.matches(&node.metadata.labels))
 }
 
 fn is_reflector(node: &Node) -> bool {

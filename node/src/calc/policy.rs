@@ -579,12 +579,12 @@ mod tests {
             |namespace: &str, name: &str| Key::namespaced(Kind::NetworkPolicy, namespace, name);
         let policy = |key: &Key, order| {
             let object = NetworkPolicy {
-                metadata: Default::default(),
+                metadata: cleat_datastore::resource::Metadata::default(),
                 spec: cleat_datastore::resource::NetworkPolicySpec {
                     order,
                     ..Default::default()
                 },
-                extra: Default::default(),
+                extra: Map::default(),
             };
             Placement::of(key, &object)
         };

@@ -186,6 +186,10 @@ fn expand(states: &[Resources]) {
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "reads better where it is called"
+)]
 fn endpoint(
     namespace: &str,
     name: &str,
@@ -199,6 +203,10 @@ fn endpoint(
             "ports": [{"name": "http", "protocol": "TCP", "port": 80}]}})
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "reads better where it is called"
+)]
 fn policy(namespace: &str, name: &str, spec: Value) -> Value {
     json!({"kind": "NetworkPolicy", "metadata": {"name": name, "namespace": namespace}, "spec": spec})
 }
@@ -380,7 +388,7 @@ fn entity(choices: &mut Choices, with_ports: bool) -> Value {
             _ = put(
                 "serviceAccounts",
                 json!({"names": choices.some(&["sa0", "sa1"], 2)}),
-            )
+            );
         }
         9 => {
             put("notSelector", json!(choices.pick(&SELECTORS)));
@@ -404,19 +412,19 @@ fn entity(choices: &mut Choices, with_ports: bool) -> Value {
             1 => {
                 _ = put(
                     "ports",
-                    (0..1 + choices.below(2)).map(|_| port(choices)).collect(),
-                )
+                    (0..=choices.below(2)).map(|_| port(choices)).collect(),
+                );
             }
             2 => {
                 _ = put(
                     "notPorts",
-                    (0..1 + choices.below(2)).map(|_| port(choices)).collect(),
-                )
+                    (0..=choices.below(2)).map(|_| port(choices)).collect(),
+                );
             }
             3 => {
                 put(
                     "ports",
-                    (0..1 + choices.below(2)).map(|_| port(choices)).collect(),
+                    (0..=choices.below(2)).map(|_| port(choices)).collect(),
                 );
                 put("notPorts", json!([port(choices)]));
             }
@@ -965,4 +973,69 @@ fn nothing_new_changes_nothing() {
         graph.update(&update(key, Some(&Arc::new(value.as_ref().clone()))));
     }
     assert!(graph.flush().is_empty());
+}
+
+#[test]
+fn a_selected_peer_peers_back_unless_told_otherwise() {
+    let node = |name: &str, v4: &str, role: &str| json!({"kind": "Node", "metadata": {"name": name, "labels": {"role": role}}, "spec": {"bgp": {"ipv4Address": v4}}});
+    let peers = |role: &str, reverse: Option<&str>| {
+        let mut peer = json!({"kind": "BGPPeer", "metadata": {"name": "rr"}, "spec": {"nodeSelector": "role == 'leaf'", "peerSelector": "role == 'rr'"}});
+        if let Some(reverse) = reverse {
+            peer["spec"]["reversePeering"] = json!(reverse);
+        }
+        let graph = fresh(&state(&[
+            json!({"kind": "BGPConfiguration", "metadata": {"name": "default"}, "spec": {"nodeToNodeMeshEnabled": false}}),
+            node("here", "192.0.2.1/24", role),
+            node("leaf", "192.0.2.2/24", "leaf"),
+            node("rr", "192.0.2.3/24", "rr"),
+            peer,
+        ]));
+        let peers = graph.plan().bgp.peers.keys();
+        peers
+            .map(|(address, _)| address.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(peers("leaf", None), ["192.0.2.3"]);
+    assert_eq!(peers("rr", None), ["192.0.2.2"]);
+    assert_eq!(peers("rr", Some("Manual")), [] as [&str; 0]);
+}
+
+#[test]
+fn an_address_of_the_host_is_no_endpoints() {
+    for address in ["10.0.0.1", "fd00::1"] {
+        let mut graph = fresh(&state(&[endpoint(
+            "a",
+            "e1",
+            "here",
+            json!({}),
+            &[address],
+            &[],
+        )]));
+        let place = |graph: &Graph| {
+            graph
+                .lookup(address.parse().unwrap())
+                .unwrap()
+                .place
+                .clone()
+        };
+        assert_eq!(graph.plan().routes.len(), 1);
+        graph.set_host_addresses([address.parse().unwrap()]);
+        graph.flush();
+        assert_eq!(place(&graph), Place::ThisHost);
+        assert!(graph.plan().routes.is_empty());
+        let problems: Vec<String> = graph.problems().map(ToString::to_string).collect();
+        assert_eq!(
+            problems,
+            [format!(
+                "WorkloadEndpoint(a/e1): spec.ipNetworks: {address} is an address of this host"
+            )]
+        );
+        graph.set_host_addresses([]);
+        graph.flush();
+        assert_eq!(place(&graph), Place::LocalWorkload("calie1".into()));
+        assert_eq!(
+            (graph.plan().routes.len(), graph.problems().count()),
+            (1, 0)
+        );
+    }
 }

@@ -175,7 +175,7 @@ fn large() -> Graph {
 fn large_endpoint(n: u32, tier: u32) -> Value {
     let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + n);
     json!({"kind": "WorkloadEndpoint", "metadata": {"name": format!("e{n}"), "namespace": "a", "labels": {"app": (n % 100).to_string(), "tier": tier.to_string()}},
-        "spec": {"orchestrator": "k8s", "node": if n % 100 == 0 { "here" } else { "there" }, "workload": "w", "endpoint": "eth0", "interfaceName": format!("cali{n}"),
+        "spec": {"orchestrator": "k8s", "node": if n.is_multiple_of(100) { "here" } else { "there" }, "workload": "w", "endpoint": "eth0", "interfaceName": format!("cali{n}"),
             "ipNetworks": [address], "profiles": ["kns.a"], "ports": [{"name": "http", "protocol": "TCP", "port": 8000 + n % 3}]}})
 }
 

@@ -142,3 +142,27 @@ fn put_batch<K>(
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_inside_a_prefix_is_written_before_it_and_removed_after_it() {
+        let mut keys = [
+            "10.0.0.0/8",
+            "10.0.0.1/32",
+            "::/0",
+            "10.0.0.0/24",
+            "fd00::1/128",
+            "0.0.0.0/0",
+        ]
+        .map(|net| FactsKey(net.parse().unwrap()));
+        keys.sort();
+        for (place, key) in keys.iter().enumerate() {
+            for later in &keys[place + 1..] {
+                assert!(!key.0.contains(&later.0), "{} before {}", key.0, later.0);
+            }
+        }
+    }
+}

@@ -151,7 +151,7 @@ impl Arena for FakeArena {
 
     fn set(&mut self, index: u32, word: u64) -> Result<(), String> {
         write(&self.0, |kernel| {
-            kernel.words.borrow_mut()[index as usize] = word
+            kernel.words.borrow_mut()[index as usize] = word;
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Arc, Asker, Atom, AtomId, BTreeMap, BTreeSet, DEFAULT_ALLOW, Direction, Graph, Interface,
-    IpNet, Key, Kind, ListId, Members, Nets, Origin, Place, PlaceOwner, Placement, Pools,
+    IpAddr, IpNet, Key, Kind, ListId, Members, Nets, Origin, Place, PlaceOwner, Placement, Pools,
     ProfileSpec, Recipe, Resolver, Resource, Rule, Selector, Source, TierAction, TierPart, Unit,
     WorkloadEndpoint, bgp, compile, default_allow, replace, routes,
 };
@@ -283,7 +283,7 @@ impl Graph {
     pub(super) fn flush_addresses(&mut self) {
         let mut users = BTreeSet::new();
         for address in std::mem::take(&mut self.dirty.addresses) {
-            let user = self.holders.winner(&address).map(|(key, ())| key.clone());
+            let user = self.user(address);
             let place = user.as_ref().map(|key| self.place_of(key));
             let net = IpNet::from(address);
             let nets = &mut self.nets;
@@ -311,6 +311,18 @@ impl Graph {
                 );
             }
         }
+    }
+
+    /// The endpoint that uses an address: the first by key, unless the host itself has it.
+    pub(super) fn user(&self, address: IpAddr) -> Option<Key> {
+        let owner = self
+            .places
+            .winner(&IpNet::from(address))
+            .map(|(owner, _)| owner);
+        if owner.is_some_and(|owner| *owner < PlaceOwner::Endpoint) {
+            return None;
+        }
+        self.holders.winner(&address).map(|(key, ())| key.clone())
     }
 
     /// Where an endpoint's addresses live. One that lost its interface to another is nowhere here.

@@ -298,9 +298,13 @@ impl Graph {
         owner: &PlaceOwner,
         entries: impl IntoIterator<Item = (IpNet, Place)>,
     ) {
-        let nets = &mut self.nets;
+        let (nets, holders, addresses) = (&mut self.nets, &self.holders, &mut self.dirty.addresses);
         self.places.replace(owner, entries, |net, place| {
             nets.set_place(*net, place.cloned());
+            // An endpoint may have lost the address to the host, or got it back.
+            if net.prefix_len() == net.max_prefix_len() && holders.winner(&net.addr()).is_some() {
+                addresses.insert(net.addr());
+            }
         });
     }
 

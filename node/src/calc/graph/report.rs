@@ -71,17 +71,12 @@ impl Graph {
         for owner in owners {
             let mut problems = Vec::new();
             for own in self.holders.owned(&owner) {
-                if let Some((user, ())) = self
-                    .holders
-                    .winner(own)
-                    .filter(|(user, ())| **user != owner)
-                {
-                    problems.push(Problem::new(
-                        &owner,
-                        "spec.ipNetworks",
-                        format!("{own} is the address of {user}"),
-                    ));
-                }
+                let whose = match self.user(*own) {
+                    Some(user) if user == owner => continue,
+                    Some(user) => format!("{own} is the address of {user}"),
+                    None => format!("{own} is an address of this host"),
+                };
+                problems.push(Problem::new(&owner, "spec.ipNetworks", whose));
             }
             self.report(&owner, Origin::Address, problems);
         }
