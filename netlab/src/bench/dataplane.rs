@@ -284,43 +284,32 @@ impl Instance {
                 );
             }
         }
-        let filler = |rule: usize, side: &str| {
-            let nets: Vec<String> = Family::ALL
-                .iter()
-                .flat_map(|family| {
-                    (0..20).map(move |member| {
-                        format!(
-                            "{}/{}",
-                            family.set_member(rule % 200, member),
-                            family.host_bits()
-                        )
-                    })
-                })
-                .collect();
-            let mut entity = json!({ "source": {}, "destination": { "ports": [2000 + rule % 6000, 12000 + rule] } });
-            // Rules are of one family when all their networks are; mixed ones count for both.
-            entity[side]["nets"] = nets.into();
-            entity["action"] = "Allow".into();
-            entity["protocol"] = "TCP".into();
-            entity
+        // A rule has networks of one family, so each of the iptables planes' rules is one for IPv4 and one for IPv6 here.
+        let rule = |side: &str, protocol: &str, nets: Vec<String>, ports: serde_json::Value| {
+            let mut rule = json!({ "action": "Allow", "protocol": protocol, "source": {}, "destination": { "ports": ports } });
+            rule[side]["nets"] = nets.into();
+            rule
         };
         let direction = |side: &str| -> Vec<serde_json::Value> {
-            let mut list: Vec<_> = (0..rules.saturating_sub(1))
-                .map(|rule| filler(rule, side))
-                .collect();
-            for protocol in ["TCP", "UDP"] {
-                let mut rule = json!({ "action": "Allow", "protocol": protocol, "source": {}, "destination": { "ports": ["8080:9999"] } });
-                rule[side]["nets"] = json!(Family::ALL.map(Family::pod_network));
-                // The client behind the fabric is let in as well.
-                if side == "source" {
-                    rule[side]["nets"] = json!([
-                        Family::V4.pod_network(),
-                        Family::V6.pod_network(),
-                        format!("{}/32", Family::V4.client()),
-                        format!("{}/128", Family::V6.client())
-                    ]);
+            let mut list = Vec::new();
+            for index in 0..rules.saturating_sub(1) {
+                for family in Family::ALL {
+                    let nets = (0..20)
+                        .map(|member| family.prefix(family.set_member(index % 200, member)))
+                        .collect();
+                    list.push(rule(
+                        side,
+                        "TCP",
+                        nets,
+                        json!([2000 + index % 6000, 12000 + index]),
+                    ));
                 }
-                list.push(rule);
+            }
+            for protocol in ["TCP", "UDP"] {
+                for family in Family::ALL {
+                    let nets = vec![family.pod_network().into(), family.prefix(family.client())];
+                    list.push(rule(side, protocol, nets, json!(["8080:9999"])));
+                }
             }
             list
         };

@@ -41,6 +41,11 @@ impl Family {
         }
     }
 
+    /// The prefix of a single address.
+    pub fn prefix(self, address: IpAddr) -> String {
+        format!("{address}/{}", self.host_bits())
+    }
+
     /// ipset's name of the family.
     pub(super) fn ipset_name(self) -> &'static str {
         match self {
