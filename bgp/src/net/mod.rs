@@ -59,7 +59,7 @@ impl Speaker {
     }
 
     /// Sets all prefixes to originate. Before the first call no peer is told that our routes are complete, and the
-    /// speaker does not call itself converged: what there is may not be known yet.
+    /// speaker does not call itself converged: what there is may not be known yet. So configure the peers first.
     pub fn originate(&self, prefixes: BTreeMap<IpNet, Origin>) {
         self.originated.send_replace(Some(prefixes));
     }

@@ -94,17 +94,16 @@ impl Owner {
                         let _ = reply.send(());
                         return;
                     }
-                    Some(query) => self.answer(query),
+                    Some(query) => {
+                        self.follow();
+                        self.answer(query);
+                    }
                     None => return self.stop(Stop::Restart).await,
                 },
-                Ok(()) = self.config.changed() => {
-                    let config = self.config.borrow_and_update().clone();
-                    self.listeners.set(&config.listen);
-                    self.handle(Event::Configure(config));
-                }
+                Ok(()) = self.config.changed() => self.configure(),
                 Ok(()) = self.originated.changed() => {
-                    let prefixes = self.originated.borrow_and_update().clone();
-                    self.handle(Event::Originate(prefixes.unwrap_or_default()));
+                    self.follow();
+                    self.originate();
                 }
                 Some(event) = self.written.recv() => self.handle(event),
                 Some(event) = self.read.recv() => self.handle(event),
@@ -113,6 +112,27 @@ impl Owner {
                 () = sleep => {}
             }
         }
+    }
+
+    /// Takes what is wanted in the order that it depends on: prefixes without peers would already be complete.
+    fn follow(&mut self) {
+        if self.config.has_changed().unwrap_or(false) {
+            self.configure();
+        }
+        if self.originated.has_changed().unwrap_or(false) {
+            self.originate();
+        }
+    }
+
+    fn configure(&mut self) {
+        let config = self.config.borrow_and_update().clone();
+        self.listeners.set(&config.listen);
+        self.handle(Event::Configure(config));
+    }
+
+    fn originate(&mut self) {
+        let prefixes = self.originated.borrow_and_update().clone();
+        self.handle(Event::Originate(prefixes.unwrap_or_default()));
     }
 
     /// Before a timer ends a session, what its peer sent in time must be heard: this task may have been busy.

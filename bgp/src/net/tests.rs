@@ -73,6 +73,31 @@ async fn a_subscription_begins_with_everything_and_ends_with_the_speaker() {
 }
 
 #[tokio::test]
+async fn what_was_configured_before_is_known_to_what_comes_after() {
+    for _ in 0..20 {
+        let mut config = Config::new([10, 0, 0, 1].into(), 65001);
+        config.listen.clear();
+        let speaker = Speaker::start(config.clone());
+        assert!(speaker.peers().await.is_empty());
+        let peer = PeerConfig {
+            passive: true,
+            ..PeerConfig::new(65002)
+        };
+        config.peers = [(IpAddr::from([192, 0, 2, 2]).into(), peer)].into();
+        speaker.configure(config);
+        speaker.originate(origins(&["10.1.0.0/26"]));
+        let status = speaker.status().await.unwrap();
+        assert_eq!(
+            (status.originated, status.converged),
+            (1, false),
+            "it waits for the peer"
+        );
+        assert_eq!(speaker.peers().await.len(), 1);
+        speaker.stop(Stop::Restart).await;
+    }
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_is_reported_and_tried_again() {
     let blocker = std::net::TcpListener::bind("127.0.0.13:0").unwrap();
     let mut config = Config::new([10, 0, 0, 1].into(), 65001);

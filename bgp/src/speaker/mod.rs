@@ -308,10 +308,10 @@ impl Speaker {
                 }
                 None => self.rib.add_source(source),
             };
-            self.peers.insert(
-                address,
-                Peer::new(address, &self.config, wanted.clone(), id, now),
-            );
+            // One that is configured later was not a peer of the earlier process, as far as anyone can tell.
+            let restarting = self.config.restarting && !self.converged;
+            let peer = Peer::new(address, &self.config, wanted.clone(), id, restarting, now);
+            self.peers.insert(address, peer);
             info!(peer = %address, remote_as = wanted.remote_as, "peer added");
         }
         let (settings, timing) = peer::session_settings(&self.config, wanted);

@@ -78,17 +78,19 @@ pub(super) struct Changes {
 }
 
 impl Peer {
+    /// `restarting`: routes of an earlier process are in the kernel and may be this peer's.
     pub(super) fn new(
         address: PeerAddress,
         config: &Config,
         peer: PeerConfig,
         source: SourceId,
+        restarting: bool,
         now: Instant,
     ) -> Self {
         let (settings, timing) = session_settings(config, &peer);
         Self {
             address,
-            session: Session::new(settings, timing, config.restarting),
+            session: Session::new(settings, timing, restarting),
             config: peer,
             source,
             up: None,

@@ -477,6 +477,32 @@ fn a_restarting_peer_keeps_its_routes_until_it_is_complete_again() {
 }
 
 #[test]
+fn only_peers_of_the_time_before_are_told_of_the_restart() {
+    for (later, told) in [(false, true), (true, false)] {
+        let mut net = pair(19, |_, _, _| {});
+        let with_peer = pair_config(A, |_, config, _| config.restarting = true);
+        let mut alone = with_peer.clone();
+        alone.peers.clear();
+        let first = if later { alone } else { with_peer.clone() };
+        net.restart(A, first, true);
+        net.originate(A, &[]);
+        net.run_for(secs(1));
+        net.event(A, Event::Configure(with_peer));
+        net.until(secs(10), "up", |net| net.established(A, B));
+        let peer = net.nodes[B].speaker.peers.values().next().unwrap();
+        let restart = peer
+            .up
+            .as_ref()
+            .unwrap()
+            .negotiated
+            .restart
+            .as_ref()
+            .unwrap();
+        assert_eq!(restart.restarting, told, "configured later: {later}");
+    }
+}
+
+#[test]
 fn a_planned_stop_for_a_restart_says_nothing() {
     let mut net = pair(20, |_, _, _| {});
     net.originate(A, &["10.1.0.0/26"]);
@@ -686,7 +712,7 @@ fn a_slow_peer_does_not_make_the_speaker_grow() {
     let mut speaker = Speaker::new(pair_config(A, |_, _, _| {}), 1, Instant::now());
     let now = Instant::now();
     let conn = establish(&mut speaker, now);
-    let prefixes: BTreeMap<IpNet, Origin> = (0..200_000u32)
+    let prefixes: BTreeMap<IpNet, Origin> = (0..20_000u32)
         .map(|index| {
             let origin = Origin {
                 communities: vec![index],
