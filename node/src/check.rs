@@ -179,6 +179,10 @@ mod tests {
             .collect()
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "every caller has just made it"
+    )]
     fn manifest(kind: &str, name: &str, spec: Value) -> Value {
         json!({"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec})
     }

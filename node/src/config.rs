@@ -130,14 +130,13 @@ impl Loaded {
             path: path.to_owned(),
             reason: error.to_string(),
         };
-        let mut file = match serde_yaml::from_str::<Value>(text).map_err(refuse)? {
-            Value::Null => Value::Mapping(Mapping::new()),
-            value => {
-                // From the text and not from the value: only so the error knows the line.
-                serde_yaml::from_str::<Config>(text).map_err(refuse)?;
-                value
-            }
-        };
+        let mut file = serde_yaml::from_str::<Value>(text).map_err(refuse)?;
+        if file.is_null() {
+            file = Value::Mapping(Mapping::new());
+        } else {
+            // From the text and not from the value: only so the error knows the line.
+            serde_yaml::from_str::<Config>(text).map_err(refuse)?;
+        }
         let fields = fields::all();
         let mut origins: BTreeMap<String, Origin> = fields
             .iter()
@@ -204,6 +203,15 @@ impl Loaded {
                 let origin = self.origins.get(&field.key).unwrap_or(&Origin::Default);
                 (field.key, text, origin)
             })
+            .collect()
+    }
+
+    /// The keys whose values differ between two configurations.
+    pub fn differing(one: &Config, other: &Config) -> Vec<String> {
+        let values = [one, other].map(|config| serde_yaml::to_value(config).unwrap_or_default());
+        let fields = fields::all().into_iter().map(|field| field.key);
+        fields
+            .filter(|key| lookup(&values[0], key) != lookup(&values[1], key))
             .collect()
     }
 
@@ -351,12 +359,12 @@ fn with_variable(file: &Value, key: &str, text: &str, list: bool) -> Result<Valu
             if !at.is_mapping() {
                 *at = Value::Mapping(Mapping::new());
             }
-            at = match at {
-                Value::Mapping(mapping) => mapping
-                    .entry(Value::String(part.to_owned()))
-                    .or_insert(Value::Null),
-                _ => return Err("not a mapping".to_owned()),
+            let Value::Mapping(mapping) = at else {
+                return Err("not a mapping".to_owned());
             };
+            at = mapping
+                .entry(Value::String(part.to_owned()))
+                .or_insert(Value::Null);
         }
         *at = candidate;
         match serde_yaml::from_value::<Config>(file.clone()) {
@@ -528,7 +536,12 @@ mod tests {
                         );
                     }
                 }
-                _ => into.push(prefix.to_owned()),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Sequence(_)
+                | Value::Tagged(_) => into.push(prefix.to_owned()),
             }
         }
         let mut keys = Vec::new();
@@ -571,12 +584,10 @@ mod tests {
                 .strip_prefix("  # ")
                 .map(|rest| ("  ", rest))
                 .or(line.strip_prefix("# ").map(|rest| ("", rest)));
-            match field {
-                Some((indent, rest)) if is_setting(rest) => {
-                    set.push_str(&format!("{indent}{rest}\n"))
-                }
-                _ if groups.contains(line) => set.push_str(&format!("{line}\n")),
-                _ => {}
+            if let Some((indent, rest)) = field.filter(|(_, rest)| is_setting(rest)) {
+                let _ = writeln!(set, "{indent}{rest}");
+            } else if groups.contains(line) {
+                let _ = writeln!(set, "{line}");
             }
         }
         let loaded = load(&set, &[]).unwrap();

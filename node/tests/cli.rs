@@ -3,6 +3,11 @@
 //! A transcript is a text file of commands and what they print. `UPDATE_GOLDEN=1` writes what they print now; read the diff.
 
 #![cfg(feature = "host")]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test says what went wrong by panicking"
+)]
 
 mod common;
 

@@ -178,7 +178,7 @@ pub struct Files {
         required = true,
         value_name = "FILE|-|DIR"
     )]
-    pub files: Vec<PathBuf>,
+    pub paths: Vec<PathBuf>,
     /// Go into directories below a directory.
     #[arg(long, short = 'R')]
     pub recursive: bool,

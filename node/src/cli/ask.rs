@@ -418,11 +418,10 @@ async fn request(socket: &Path, path: &str) -> Result<(StatusCode, Bytes), Failu
     let stream = tokio::net::UnixStream::connect(socket)
         .await
         .map_err(|error| {
-            let hint = match error.kind() {
-                std::io::ErrorKind::PermissionDenied => {
-                    "ask as root or as a member of the socket's group"
-                }
-                _ => "is it running? `systemctl status cleat`; --socket names another socket",
+            let hint = if error.kind() == std::io::ErrorKind::PermissionDenied {
+                "ask as root or as a member of the socket's group"
+            } else {
+                "is it running? `systemctl status cleat`; --socket names another socket"
             };
             Failure::new(
                 Code::NoDaemon,

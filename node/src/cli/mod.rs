@@ -23,6 +23,7 @@ use args::{
 
 use cleat_datastore::store::StoreError;
 
+use crate::config::Loaded;
 use crate::output::{Format, Table, structured};
 
 /// What an exit code tells a script.
@@ -92,7 +93,10 @@ fn dispatch(args: &Args) -> Result<String, Failure> {
     match &args.command {
         Command::Run => {
             let loaded = settings::load(args)?;
-            crate::daemon::run(&loaded)?;
+            let (config, hostname) = (args.config.clone(), settings::hostname());
+            crate::daemon::run(&loaded, move || {
+                Loaded::from_host(config.as_deref(), &hostname).map_err(|error| error.to_string())
+            })?;
             Ok(String::new())
         }
         Command::Apply(files) => store::apply(args, files),

@@ -8,11 +8,7 @@ use crate::output::{Format, Table, structured};
 
 /// The configuration that the daemon would use.
 pub(super) fn load(args: &Args) -> Result<Loaded, Failure> {
-    let hostname = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    Loaded::from_host(args.config.as_deref(), &hostname)
+    Loaded::from_host(args.config.as_deref(), &hostname())
         .map_err(|error| Failure::new(Code::Usage, error.to_string()))
 }
 
@@ -47,4 +43,12 @@ pub(super) fn show(args: &Args) -> Result<String, Failure> {
         }
         table
     }))
+}
+
+/// The name the kernel has for this host.
+pub(super) fn hostname() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }

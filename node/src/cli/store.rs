@@ -17,7 +17,7 @@ use crate::output::{Format, structured};
 
 /// Creates or changes what the files hold, once all of it was found good.
 pub(super) fn apply(args: &Args, files: &Files) -> Result<String, Failure> {
-    let documents = documents::read(&files.files, files.recursive, &files.namespace)?;
+    let documents = documents::read(&files.paths, files.recursive, &files.namespace)?;
     refuse(&documents.problems, WRITTEN)?;
     require_some(&documents)?;
     with_store(args, async |store| {
@@ -185,7 +185,7 @@ pub(super) fn delete(args: &Args, delete: &Delete) -> Result<String, Failure> {
 
 /// Checks files without a store.
 pub(super) fn validate(args: &Args, files: &Files) -> Result<String, Failure> {
-    let documents = documents::read(&files.files, files.recursive, &files.namespace)?;
+    let documents = documents::read(&files.paths, files.recursive, &files.namespace)?;
     refuse(&documents.problems, "")?;
     require_some(&documents)?;
     let objects: BTreeMap<Key, Arc<Resource>> = documents
@@ -200,10 +200,7 @@ pub(super) fn validate(args: &Args, files: &Files) -> Result<String, Failure> {
         .collect();
     refuse(&problems, "")?;
     Ok(match args.format() {
-        Format::Name => objects
-            .keys()
-            .map(|key| format!("{}\n", short(key)))
-            .collect(),
+        Format::Name => lines(objects.keys().map(short)),
         Format::Table | Format::Wide | Format::Json | Format::Yaml => {
             format!("{} resources are valid\n", objects.len())
         }
@@ -281,9 +278,7 @@ fn print_entries(args: &Args, entries: &[Entry], namespaces: bool, single: bool)
             .filter_map(|entry| Some((entry, entry.resource.as_ref().ok()?)))
     };
     match args.format() {
-        Format::Name => good()
-            .map(|(entry, _)| format!("{}\n", short(&entry.key)))
-            .collect(),
+        Format::Name => lines(good().map(|(entry, _)| short(&entry.key))),
         format @ (Format::Json | Format::Yaml) => {
             let mut manifests: Vec<Value> = good()
                 .map(|(entry, resource)| manifest(entry, resource))
@@ -367,6 +362,15 @@ fn key(kind: Kind, namespace: Option<&str>, name: &str) -> Key {
         Some(namespace) => Key::namespaced(kind, namespace, name),
         None => Key::global(kind, name),
     }
+}
+
+fn lines(items: impl Iterator<Item = String>) -> String {
+    let mut out = String::new();
+    for item in items {
+        out.push_str(&item);
+        out.push('\n');
+    }
+    out
 }
 
 fn kind_word(kind: Kind) -> String {

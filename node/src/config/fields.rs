@@ -134,6 +134,17 @@ pub enum StoreKind {
     Memory,
 }
 
+impl StoreKind {
+    /// The kind's name in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dir => "dir",
+            Self::Etcd => "etcd",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// What becomes of workloads' packets to their host, once their egress policy allowed them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndpointToHost {

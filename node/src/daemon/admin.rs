@@ -2,6 +2,7 @@
 //!
 //! It has a thread and a runtime of its own, so that a probe is answered truthfully while the others hang.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -74,25 +75,20 @@ fn answer(ask: &Ask, health: &Health, registry: &Registry) -> Reply {
             if silent.is_empty() {
                 return Reply::text(StatusCode::OK, "ok\n");
             }
-            let body: String = silent
-                .iter()
-                .map(|(name, age)| format!("{name}: silent for {} s\n", age.as_secs()))
-                .collect();
+            let mut body = String::new();
+            for (name, age) in silent {
+                let _ = writeln!(body, "{name}: silent for {} s", age.as_secs());
+            }
             Reply::text(StatusCode::SERVICE_UNAVAILABLE, body)
         }
         "/ready" | "/readiness" => {
             let latches = health.latches();
             let ready = latches.iter().all(|latch| latch.ready);
-            let body: String = latches
-                .iter()
-                .map(|latch| {
-                    format!(
-                        "{}: {}\n",
-                        latch.name,
-                        if latch.ready { "ok" } else { &latch.reason }
-                    )
-                })
-                .collect();
+            let mut body = String::new();
+            for latch in latches {
+                let state = if latch.ready { "ok" } else { &latch.reason };
+                let _ = writeln!(body, "{}: {state}", latch.name);
+            }
             Reply::text(
                 if ready {
                     StatusCode::OK

@@ -142,15 +142,12 @@ fn decode(text: &str) -> String {
                     .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok())
             })
             .flatten();
-        match escaped {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
+        if let Some(byte) = escaped {
+            bytes.push(byte);
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

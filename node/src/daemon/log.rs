@@ -9,7 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::config::{Format, Log};
 
 /// Starts logging. `CLEAT_LOG` holds a finer filter than the configuration's level, such as `info,cleat_bgp=debug`.
-pub fn start(log: &Log) {
+pub(super) fn start(log: &Log) {
     let filter =
         EnvFilter::try_from_env("CLEAT_LOG").unwrap_or_else(|_| EnvFilter::new(log.level.as_str()));
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

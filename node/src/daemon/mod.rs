@@ -12,7 +12,9 @@
 
 pub mod admin;
 pub mod api;
+mod flows;
 pub mod health;
+mod host;
 pub mod http;
 pub mod known;
 mod log;
@@ -21,6 +23,7 @@ pub mod notify;
 mod owner;
 pub mod pace;
 pub mod sessions;
+pub mod speaker;
 pub mod store;
 
 use std::time::{Duration, Instant};
@@ -39,14 +42,23 @@ use owner::Owner;
 pub enum Event {
     /// The store's watch told something.
     Store(cleat_datastore::Event),
+    /// The speaker learned or lost routes.
+    Fib(cleat_bgp::FibUpdate),
+    /// Links, addresses, neighbours or routes of the kernel changed.
+    Kernel(crate::netlink::Seen),
     /// Somebody asks.
     Ask(api::Question),
+    /// The configuration was read again.
+    Reload(Box<Loaded>),
     /// The process shall end.
     Stop,
 }
 
-/// Runs the daemon until it is told to stop.
-pub fn run(loaded: &Loaded) -> anyhow::Result<()> {
+/// Runs the daemon until it is told to stop. `reload` reads the configuration again, on SIGHUP.
+pub fn run(
+    loaded: &Loaded,
+    reload: impl Fn() -> Result<Loaded, String> + Send + Sync + 'static,
+) -> anyhow::Result<()> {
     let config = &loaded.config;
     log::start(&config.log);
     tracing::info!(
@@ -78,10 +90,13 @@ pub fn run(loaded: &Loaded) -> anyhow::Result<()> {
         health.set(Latch::Listeners, Ok(()));
         let store = store::open(&config.datastore).context("open the datastore")?;
         tokio::spawn(watch(store, events.clone()));
-        tokio::spawn(signals(events.clone())?);
+        tokio::spawn(signals(events.clone(), reload)?);
+        tokio::spawn(watch_sessions(sessions.clone(), metrics.clone()));
         tokio::spawn(heartbeat(health.clone()));
     }
-    let owner = Owner::new(loaded, health, metrics, sessions, tell, events)?;
+    let watched = events.clone();
+    let owner = Owner::new(loaded, health, metrics, tell, events)?;
+    watch_kernel(owner.watch().context("watch the kernel")?, watched)?;
     let handle = runtime.handle().clone();
     let thread = std::thread::Builder::new()
         .name("owner".into())
@@ -90,7 +105,7 @@ pub fn run(loaded: &Loaded) -> anyhow::Result<()> {
     notify::stopping();
     runtime.shutdown_timeout(Duration::from_secs(1));
     match ended {
-        Ok(result) => result,
+        Ok(()) => Ok(()),
         Err(_) => {
             anyhow::bail!("the owner thread panicked; everything it programmed stays in place")
         }
@@ -107,16 +122,75 @@ async fn watch(store: cleat_datastore::store::AnyStore, events: mpsc::Sender<Eve
     }
 }
 
-fn signals(events: mpsc::Sender<Event>) -> anyhow::Result<impl Future<Output = ()>> {
+fn signals(
+    events: mpsc::Sender<Event>,
+    reload: impl Fn() -> Result<Loaded, String> + Send + Sync + 'static,
+) -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("stopping on SIGTERM; everything stays in place"),
-            _ = interrupt.recv() => tracing::info!("stopping on SIGINT; everything stays in place"),
+        loop {
+            let event = tokio::select! {
+                _ = terminate.recv() => Event::Stop,
+                _ = interrupt.recv() => Event::Stop,
+                _ = hangup.recv() => {
+                    notify::reloading();
+                    match reload() {
+                        Ok(loaded) => Event::Reload(Box::new(loaded)),
+                        Err(reason) => {
+                            tracing::error!(reason, "the configuration is refused; the former one stays in force");
+                            notify::ready("the configuration was refused, see the log");
+                            continue;
+                        }
+                    }
+                }
+            };
+            let stop = matches!(event, Event::Stop);
+            if stop {
+                tracing::info!("stopping; everything programmed stays in place");
+            }
+            if events.send(event).await.is_err() || stop {
+                return;
+            }
         }
-        let _ = events.send(Event::Stop).await;
     })
+}
+
+/// Carries what the kernel tells of itself to the owner, on a thread of its own: the socket is a blocking one.
+fn watch_kernel(
+    mut watch: crate::netlink::Watch,
+    events: mpsc::Sender<Event>,
+) -> std::io::Result<()> {
+    let wait = move || {
+        while !events.is_closed() {
+            match watch.wait(HEARTBEAT) {
+                Ok(seen) if seen.any() => {
+                    if events.blocking_send(Event::Kernel(seen)).is_err() {
+                        return;
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the kernel's events cannot be read; the next comparison finds what they would tell");
+                    std::thread::sleep(HEARTBEAT);
+                }
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("kernel".into())
+        .spawn(wait)?;
+    Ok(())
+}
+
+/// Brings the metrics of the sessions up to date.
+async fn watch_sessions(sessions: sessions::Sessions, metrics: Metrics) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    loop {
+        ticks.tick().await;
+        metrics.peers(&sessions.peers().await);
+    }
 }
 
 /// Proves that the runtime runs tasks, and tells systemd that all threads do while they do.

@@ -9,43 +9,69 @@ use cleat_bgp::config::{GracefulRestart, PeerConfig};
 use cleat_bgp::{Config, Family, Origin, PeerAddress};
 use ipnet::IpNet;
 
-use crate::calc::{Bgp, Originated, PeerWish};
+use crate::calc::{Bgp, PeerWish};
+
+/// How this host is reached from a peer.
+pub trait Reach {
+    /// An address of the other family than the peer's, of the link that packets to the peer leave by; none for a session
+    /// from a loopback address.
+    fn other_address(&self, peer: IpAddr, source: Option<IpAddr>) -> Option<IpAddr>;
+}
 
 /// The speaker's whole configuration. `restarting` tells peers that the forwarding state of the last run is in place.
-pub fn config(nodename: &str, bgp: &Bgp, restarting: bool, deferral: Duration) -> Config {
+pub fn config(
+    nodename: &str,
+    bgp: &Bgp,
+    reach: &impl Reach,
+    restarting: bool,
+    deferral: Duration,
+) -> Config {
     let router_id = bgp.router_id.unwrap_or_else(|| made_up_id(nodename));
     let mut config = Config::new(router_id, bgp.local_as);
-    config.listen = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
-        .map(|address| SocketAddr::new(address, bgp.listen_port))
-        .to_vec();
+    config.listen = [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ]
+    .map(|address| SocketAddr::new(address, bgp.listen_port))
+    .to_vec();
     config.restarting = restarting;
     config.deferral = deferral;
-    config.peers =
-        bgp.peers.iter().map(|((address, port), wish)| ((*address).into(), peer(bgp, *address, *port, wish))).collect();
+    config.peers = bgp
+        .peers
+        .iter()
+        .map(|((address, port), wish)| ((*address).into(), peer(bgp, reach, *address, *port, wish)))
+        .collect();
     config
 }
 
 /// The resource that each peer comes from.
 pub fn names(bgp: &Bgp) -> Arc<BTreeMap<PeerAddress, String>> {
-    let names = bgp.peers.iter().map(|((address, _), wish)| ((*address).into(), wish.resource.to_string()));
+    let names = bgp
+        .peers
+        .iter()
+        .map(|((address, _), wish)| ((*address).into(), wish.resource.to_string()));
     Arc::new(names.collect())
 }
 
 /// What is told of each originated prefix.
-pub fn originated(prefixes: &BTreeMap<IpNet, Originated>) -> BTreeMap<IpNet, Origin> {
-    prefixes.keys().map(|prefix| (*prefix, Origin::default())).collect()
+pub fn originated(prefixes: impl Iterator<Item = IpNet>) -> BTreeMap<IpNet, Origin> {
+    prefixes.map(|prefix| (prefix, Origin::default())).collect()
 }
 
-fn peer(bgp: &Bgp, address: IpAddr, port: u16, wish: &PeerWish) -> PeerConfig {
+fn peer(bgp: &Bgp, reach: &impl Reach, address: IpAddr, port: u16, wish: &PeerWish) -> PeerConfig {
     let mut peer = PeerConfig::new(wish.remote_as);
     peer.local_as = wish.local_as;
     peer.port = port;
     peer.local_address = wish.source;
-    // The session's own family takes the session's address; the other one needs the node's.
-    peer.next_hops = bgp
+    // The session's own family takes the session's address. The other one needs an address of the same link, or a router
+    // on another link than the node's own address could not use it.
+    let nodes = bgp
         .addresses
         .iter()
-        .filter(|own| own.is_ipv4() != address.is_ipv4())
+        .find(|own| own.is_ipv4() != address.is_ipv4());
+    let other = reach.other_address(address, wish.source).or(nodes);
+    peer.next_hops = other
+        .into_iter()
         .map(|own| (Family::of_address(own), own))
         .collect();
     peer.keepalive = wish.keepalive;
@@ -54,7 +80,10 @@ fn peer(bgp: &Bgp, address: IpAddr, port: u16, wish: &PeerWish) -> PeerConfig {
     peer.ttl = wish.ttl_security.map(|_| u8::MAX);
     if let Some(restart_time) = wish.restart_time {
         let defaults = GracefulRestart::default();
-        peer.graceful_restart = Some(GracefulRestart { restart_time, ..defaults });
+        peer.graceful_restart = Some(GracefulRestart {
+            restart_time,
+            ..defaults
+        });
     }
     peer.allow_own_as = wish.allow_own_as;
     peer
@@ -64,7 +93,9 @@ fn peer(bgp: &Bgp, address: IpAddr, port: u16, wish: &PeerWish) -> PeerConfig {
 /// after a restart.
 fn made_up_id(nodename: &str) -> Ipv4Addr {
     // FNV-1a: spreads names over 32 bits, and is the same in every release.
-    let hash = nodename.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = nodename.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
     Ipv4Addr::from(hash.max(1))
 }
 
@@ -79,8 +110,14 @@ mod tests {
     fn graph(manifests: &[Value]) -> Graph {
         let mut graph = Graph::new("h1");
         for manifest in manifests {
-            let (key, resource) = cleat_datastore::resource::from_manifest(manifest.clone()).unwrap();
-            graph.update(&Update { key, value: Some(Arc::new(resource)), revision: 1, problem: None });
+            let (key, resource) =
+                cleat_datastore::resource::from_manifest(manifest.clone()).unwrap();
+            graph.update(&Update {
+                key,
+                value: Some(Arc::new(resource)),
+                revision: 1,
+                problem: None,
+            });
         }
         graph.flush();
         graph
@@ -90,31 +127,66 @@ mod tests {
         json!({"apiVersion": "projectcalico.org/v3", "kind": kind.name(), "metadata": {"name": name}, "spec": spec})
     }
 
+    /// A host that is reached through one link with both families, and through none for other peers.
+    struct Link;
+
+    impl Reach for Link {
+        fn other_address(&self, peer: IpAddr, _: Option<IpAddr>) -> Option<IpAddr> {
+            (peer == IpAddr::from([192, 0, 2, 129])).then(|| "2001:db8:2::11".parse().unwrap())
+        }
+    }
+
     #[test]
-    fn a_peer_of_one_family_is_told_the_next_hop_of_the_other() {
+    fn a_peer_of_one_family_is_told_a_next_hop_of_the_other_that_it_can_reach() {
         let graph = graph(&[
-            manifest(Kind::BgpConfiguration, "default", json!({"nodeToNodeMeshEnabled": false, "asNumber": 64600})),
+            manifest(
+                Kind::BgpConfiguration,
+                "default",
+                json!({"nodeToNodeMeshEnabled": false, "asNumber": 64600}),
+            ),
             manifest(
                 Kind::Node,
                 "h1",
                 json!({"bgp": {"ipv4Address": "192.0.2.11/24", "ipv6Address": "2001:db8::11/64"}}),
             ),
-            manifest(Kind::BgpPeer, "tor4", json!({"peerIP": "192.0.2.1", "asNumber": 65001})),
-            manifest(Kind::BgpPeer, "tor6", json!({"peerIP": "2001:db8::1", "asNumber": 65001})),
+            manifest(
+                Kind::BgpPeer,
+                "tor4",
+                json!({"peerIP": "192.0.2.1", "asNumber": 65001}),
+            ),
+            manifest(
+                Kind::BgpPeer,
+                "tor6",
+                json!({"peerIP": "2001:db8::1", "asNumber": 65001}),
+            ),
+            manifest(
+                Kind::BgpPeer,
+                "other-link",
+                json!({"peerIP": "192.0.2.129", "asNumber": 65001}),
+            ),
         ]);
         let bgp = &graph.plan().bgp;
-        let config = config("h1", bgp, true, Duration::from_secs(7));
-        assert_eq!((config.router_id, config.local_as), (Ipv4Addr::new(192, 0, 2, 11), 64_600));
+        let config = config("h1", bgp, &Link, true, Duration::from_secs(7));
+        assert_eq!(
+            (config.router_id, config.local_as),
+            (Ipv4Addr::new(192, 0, 2, 11), 64_600)
+        );
         assert!(config.restarting && config.deferral == Duration::from_secs(7));
-        for (peer, family, next_hop) in
-            [("192.0.2.1", Family::Ipv6Unicast, "2001:db8::11"), ("2001:db8::1", Family::Ipv4Unicast, "192.0.2.11")]
-        {
+        for (peer, family, next_hop) in [
+            ("192.0.2.1", Family::Ipv6Unicast, "2001:db8::11"),
+            ("192.0.2.129", Family::Ipv6Unicast, "2001:db8:2::11"),
+            ("2001:db8::1", Family::Ipv4Unicast, "192.0.2.11"),
+        ] {
             let address: IpAddr = peer.parse().unwrap();
             let peer = &config.peers[&address.into()];
             assert_eq!(peer.next_hops, [(family, next_hop.parse().unwrap())].into());
             assert_eq!(peer.remote_as, 65_001);
         }
-        assert_eq!(names(bgp).values().collect::<Vec<_>>(), ["BGPPeer(tor4)", "BGPPeer(tor6)"]);
+        let names = names(bgp);
+        assert_eq!(
+            names.values().collect::<Vec<_>>(),
+            ["BGPPeer(tor4)", "BGPPeer(other-link)", "BGPPeer(tor6)"]
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub trait Arena {
     fn adopt(&mut self, base: u32) -> Option<Vec<u64>>;
 
     /// Writes a blob where none is and says where it begins, which is never 0.
-    fn store(&mut self, words: &[u64]) -> Result<u32, Self::Error>;
+    fn store(&mut self, blob: &Blob) -> Result<u32, Self::Error>;
 
     /// Writes one word of a blob.
     fn set(&mut self, index: u32, word: u64) -> Result<(), Self::Error>;
@@ -254,7 +254,7 @@ impl Lists {
                 self.adopted.remove(&base);
                 base
             }
-            None => arena.store(blob.words())?,
+            None => arena.store(&blob)?,
         };
         self.stored.insert(
             base,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cleat_bpf::maps::{Facts, Iface, IfaceKind};
-use cleat_bpf::policy::{Decision, Words, evaluate};
+use cleat_bpf::policy::{Blob, Decision, Words, evaluate};
 use cleat_datastore::{Key, Kind};
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -138,7 +138,8 @@ impl Arena for FakeArena {
         Some(kernel.words.borrow()[base as usize..base as usize + len].to_vec())
     }
 
-    fn store(&mut self, words: &[u64]) -> Result<u32, String> {
+    fn store(&mut self, blob: &Blob) -> Result<u32, String> {
+        let words = blob.words();
         let base = self.0.borrow().words.borrow().len().max(1);
         write(&self.0, |kernel| {
             let mut all = kernel.words.borrow_mut();
