@@ -12,6 +12,7 @@
 pub mod cross;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod ipam;
 pub mod key;
 pub mod label_index;
 pub mod manifest;
