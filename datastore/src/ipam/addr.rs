@@ -109,11 +109,7 @@ mod tests {
             ("0.0.0.0/0", u128::from(u32::MAX), "255.255.255.255"),
             ("10.0.0.1/32", 0, "10.0.0.1"),
             ("fd00::/122", 63, "fd00::3f"),
-            (
-                "::/0",
-                u128::MAX,
-                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-            ),
+            ("::/0", u128::MAX, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
             ("fd00::1/128", 0, "fd00::1"),
         ] {
             let (net, address): (IpNet, IpAddr) = (net.parse().unwrap(), address.parse().unwrap());

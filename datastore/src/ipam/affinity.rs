@@ -80,7 +80,6 @@ pub(super) fn claim(draft: &mut Draft<'_>, owner: &Owner, cidr: IpNet) -> Result
             Ok(true)
         }
         Some(block) if block.owner().as_ref() == Some(owner) => {
-            draft.rely_on(&keys::block(cidr));
             confirm(draft, owner, cidr)?;
             Ok(true)
         }
@@ -138,9 +137,10 @@ pub(super) fn give_up(
 
 /// What an owner claims, in both families.
 pub(super) fn claims_of(draft: &Draft<'_>, owner: &Owner) -> Result<Vec<IpNet>, Stop> {
-    draft.need([IpVersion::V4, IpVersion::V6].map(|version| {
-        Want::Prefix(keys::affinities(owner, version))
-    }))?;
+    draft.need(
+        [IpVersion::V4, IpVersion::V6]
+            .map(|version| Want::Prefix(keys::affinities(owner, version))),
+    )?;
     let mut claims = draft.claims(owner, IpVersion::V4)?;
     claims.extend(draft.claims(owner, IpVersion::V6)?);
     Ok(claims)

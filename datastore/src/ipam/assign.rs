@@ -109,13 +109,11 @@ pub(super) fn assign(draft: &mut Draft<'_>, request: &AssignRequest) -> Result<V
     if request.v4.saturating_add(request.v6) > MAX_ADDRESSES {
         return Err(IpamError::TooMuchAtOnce.into());
     }
-    let families: Vec<(IpVersion, usize)> = [
-        (IpVersion::V4, request.v4),
-        (IpVersion::V6, request.v6),
-    ]
-    .into_iter()
-    .filter(|(_, count)| *count > 0)
-    .collect();
+    let families: Vec<(IpVersion, usize)> =
+        [(IpVersion::V4, request.v4), (IpVersion::V6, request.v6)]
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .collect();
     let mut family = Family::read(draft, request, families.iter().map(|(version, _)| *version))?;
     let mut assigned = Vec::new();
     for (version, count) in families {
@@ -226,7 +224,8 @@ pub(super) fn assign_address(
     Ok(with_length(address, cidr))
 }
 
-/// Stores a confirmed claim, unless it is there.
+/// Stores a confirmed claim, unless it is there. A claim that is made good depends on its block
+/// being as it was read.
 pub(super) fn confirm(draft: &mut Draft<'_>, owner: &Owner, cidr: IpNet) -> Result<(), Stop> {
     let stored = match draft.affinity(owner, cidr) {
         // What cannot be read is replaced: the block says whose it is.
@@ -237,9 +236,9 @@ pub(super) fn confirm(draft: &mut Draft<'_>, owner: &Owner, cidr: IpNet) -> Resu
         && affinity.state == AffinityState::Confirmed
         && !affinity.deleted
     {
-        draft.rely_on(&keys::affinity(owner, cidr));
         return Ok(());
     }
+    draft.rely_on(&keys::block(cidr));
     let affinity = BlockAffinity {
         state: AffinityState::Confirmed,
         deleted: false,
@@ -272,7 +271,9 @@ impl<'r> Family<'r> {
             Want::Prefix(pools_root()),
             Want::Prefix(reservations_root()),
         ];
-        wants.extend(versions.map(|version| Want::Prefix(keys::affinities(&request.owner, version))));
+        wants.extend(
+            versions.map(|version| Want::Prefix(keys::affinities(&request.owner, version))),
+        );
         if let Owner::Host(name) = &request.owner {
             wants.push(Want::Key(resource_key(Kind::Node, name).path()));
         }
@@ -441,12 +442,13 @@ impl<'r> Family<'r> {
             }
             Some(block) if block.owner().as_ref() == Some(owner) => {
                 confirm(draft, owner, cidr)?;
-                draft.rely_on(&keys::block(cidr));
                 Ok(Some((block, false)))
             }
             Some(_) => {
-                draft.rely_on(&keys::block(cidr));
-                draft.delete(keys::affinity(owner, cidr));
+                if draft.len() < MAX_CLEANED {
+                    draft.rely_on(&keys::block(cidr));
+                    draft.delete(keys::affinity(owner, cidr));
+                }
                 Ok(None)
             }
         }
@@ -480,7 +482,11 @@ impl<'r> Family<'r> {
             draft.rely_on_quiet(&keys::affinities(owner, self.version));
             confirm(draft, owner, block.cidr)?;
             claims.push(block.cidr);
-            if let Some(pool) = self.pools.iter().find(|pool| pool.net.contains(&block.cidr)) {
+            if let Some(pool) = self
+                .pools
+                .iter()
+                .find(|pool| pool.net.contains(&block.cidr))
+            {
                 draft.rely_on(&resource_key(Kind::IpPool, &pool.name).path());
             }
         }
@@ -514,11 +520,7 @@ impl<'r> Family<'r> {
         Ok(None)
     }
 
-    fn if_absent(
-        &self,
-        draft: &Draft<'_>,
-        cidr: IpNet,
-    ) -> Result<Option<AllocationBlock>, Stop> {
+    fn if_absent(&self, draft: &Draft<'_>, cidr: IpNet) -> Result<Option<AllocationBlock>, Stop> {
         if draft.value(&keys::block(cidr))?.is_some() {
             return Ok(None);
         }
@@ -605,9 +607,9 @@ impl<'r> Family<'r> {
 
     fn walks<'s>(&'s self, draft: &Draft<'_>) -> impl Iterator<Item = (&'s Pool, Walk)> + use<'s> {
         let entropy = draft.moment.entropy;
-        self.pools.iter().filter_map(move |pool| {
-            Some((pool, Walk::new(pool, &self.request.owner, entropy)?))
-        })
+        self.pools
+            .iter()
+            .filter_map(move |pool| Some((pool, Walk::new(pool, &self.request.owner, entropy)?)))
     }
 
     fn take(
@@ -620,10 +622,13 @@ impl<'r> Family<'r> {
         block.collect(draft.now(), self.config.ip_cooldown_seconds);
         let taken = block.take(count, &self.request.assignee, &self.reservations);
         let cidr = block.cidr;
-        if !taken.is_empty()
-            && let Some(handle) = &self.request.assignee.handle
-        {
-            draft.count_handle(handle, cidr, taken.len() as i64)?;
+        if !taken.is_empty() {
+            if block.owner().as_ref() == Some(&self.request.owner) {
+                draft.rely_on(&keys::affinity(&self.request.owner, cidr));
+            }
+            if let Some(handle) = &self.request.assignee.handle {
+                draft.count_handle(handle, cidr, taken.len() as i64)?;
+            }
         }
         if is_new {
             draft.put_new_block(&block);
@@ -663,7 +668,7 @@ const PROBES: usize = 16;
 /// For how many seconds nobody takes another's block however empty it is: its owner may be about to
 /// use it.
 pub(super) const MIN_RECLAIM_AGE: u64 = 60;
-/// How much of a transaction giving up blocks may take.
+/// How much of a transaction mending and giving up may take.
 const MAX_CLEANED: usize = 40;
 
 /// Nothing, if it is there but cannot be read.
@@ -726,7 +731,8 @@ fn max_block_len(version: IpVersion, reserved: Option<&HostReserved>) -> u8 {
         IpVersion::V6 => 128,
     };
     let kept = reserved.map_or(0, |reserved| reserved.start.saturating_add(reserved.end));
-    let bits = (0..32).find(|bits| 1u64 << bits > u64::from(kept)).unwrap_or(32);
+    let bits = (0..32)
+        .find(|bits| 1u64 << bits > u64::from(kept))
+        .unwrap_or(32);
     whole - bits
 }
-

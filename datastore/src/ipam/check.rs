@@ -24,7 +24,11 @@ use crate::{
 
 /// Something that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(tag = "finding", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "finding",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub enum Finding {
     /// What is stored under a key cannot be read. Nobody can take from such a block.
     Unreadable {
@@ -288,12 +292,14 @@ fn check_handles(
         counts
             .into_iter()
             .filter(|(_, (counted, assigned))| counted != assigned)
-            .map(|((handle, block), (counted, assigned))| Finding::HandleCount {
-                handle,
-                block,
-                counted,
-                assigned,
-            }),
+            .map(
+                |((handle, block), (counted, assigned))| Finding::HandleCount {
+                    handle,
+                    block,
+                    counted,
+                    assigned,
+                },
+            ),
     );
     Ok(())
 }

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, Error, GetOptions, GetResponse, KvClient, Txn, TxnOp,
-    TxnOpResponse,
+    Client, Compare, CompareOp, Error, GetOptions, GetResponse, KvClient, Txn, TxnOp, TxnOpResponse,
 };
 use futures::future::{BoxFuture, FutureExt};
 use tokio::time::timeout;
@@ -137,10 +136,7 @@ impl Kv for EtcdKv {
         self.look(wants).boxed()
     }
 
-    fn commit<'a>(
-        &'a self,
-        transaction: &'a Transaction,
-    ) -> BoxFuture<'a, Result<bool, KvError>> {
+    fn commit<'a>(&'a self, transaction: &'a Transaction) -> BoxFuture<'a, Result<bool, KvError>> {
         self.apply(transaction).boxed()
     }
 }

@@ -188,10 +188,7 @@ mod tests {
             "/calico/ipam/v2/handle/k8s-pod-network.abc"
         );
         assert_eq!(parse_handle("/calico/ipam/v2/handle/a"), Some("a"));
-        assert_eq!(
-            host(&Owner::host("node1")),
-            "/calico/ipam/v2/host/node1"
-        );
+        assert_eq!(host(&Owner::host("node1")), "/calico/ipam/v2/host/node1");
     }
 
     #[test]

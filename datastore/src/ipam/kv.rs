@@ -77,8 +77,7 @@ pub trait Kv: Send + Sync {
     fn read<'a>(&'a self, wants: &'a [Want]) -> BoxFuture<'a, Result<Answer, KvError>>;
 
     /// Runs a transaction and says whether its conditions held.
-    fn commit<'a>(&'a self, transaction: &'a Transaction)
-    -> BoxFuture<'a, Result<bool, KvError>>;
+    fn commit<'a>(&'a self, transaction: &'a Transaction) -> BoxFuture<'a, Result<bool, KvError>>;
 }
 
 impl<K: Kv + ?Sized> Kv for std::sync::Arc<K> {
@@ -86,10 +85,7 @@ impl<K: Kv + ?Sized> Kv for std::sync::Arc<K> {
         (**self).read(wants)
     }
 
-    fn commit<'a>(
-        &'a self,
-        transaction: &'a Transaction,
-    ) -> BoxFuture<'a, Result<bool, KvError>> {
+    fn commit<'a>(&'a self, transaction: &'a Transaction) -> BoxFuture<'a, Result<bool, KvError>> {
         (**self).commit(transaction)
     }
 }

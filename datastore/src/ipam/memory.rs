@@ -122,10 +122,7 @@ impl Kv for MemoryKv {
         ready(Ok(self.look(wants))).boxed()
     }
 
-    fn commit<'a>(
-        &'a self,
-        transaction: &'a Transaction,
-    ) -> BoxFuture<'a, Result<bool, KvError>> {
+    fn commit<'a>(&'a self, transaction: &'a Transaction) -> BoxFuture<'a, Result<bool, KvError>> {
         ready(Ok(self.apply(transaction))).boxed()
     }
 }

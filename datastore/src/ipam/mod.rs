@@ -291,7 +291,10 @@ impl<K: Kv> Ipam<K> {
         let blocks = self.run(|draft| affinity::blocks_in(draft, net)).await?;
         let (mut claimed, mut taken) = (Vec::new(), Vec::new());
         for cidr in blocks {
-            if self.run(|draft| affinity::claim(draft, owner, cidr)).await? {
+            if self
+                .run(|draft| affinity::claim(draft, owner, cidr))
+                .await?
+            {
                 claimed.push(cidr);
             } else {
                 taken.push(cidr);
@@ -422,7 +425,9 @@ impl<K: Kv> Ipam<K> {
                     Err(Stop::Read(wants)) => {
                         // What has been read once is known. A decision that asks again would ask
                         // for ever.
-                        if asked.len() > MAX_READS || !wants.iter().any(|want| !asked.contains(want)) {
+                        if asked.len() > MAX_READS
+                            || !wants.iter().any(|want| !asked.contains(want))
+                        {
                             return Err(IpamError::TooMuchAtOnce);
                         }
                         asked.extend(wants.iter().cloned());

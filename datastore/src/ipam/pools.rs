@@ -321,12 +321,20 @@ mod tests {
 
     #[test]
     fn a_walk_visits_every_block_once() {
-        for (cidr, len, count) in [("10.0.0.0/20", 26, 64), ("fd00::/116", 122, 64), ("10.0.0.0/26", 26, 1)] {
+        for (cidr, len, count) in [
+            ("10.0.0.0/20", 26, 64),
+            ("fd00::/116", 122, 64),
+            ("10.0.0.0/26", 26, 1),
+        ] {
             let pool = pool(cidr, len);
             let walk = Walk::new(&pool, &Owner::host("node-1"), 0).unwrap();
             let visited: Vec<IpNet> = walk.blocks(&Reservations::default()).collect();
             assert_eq!(visited.len(), count, "{cidr}");
-            assert_eq!(visited.iter().collect::<BTreeSet<_>>().len(), count, "{cidr}");
+            assert_eq!(
+                visited.iter().collect::<BTreeSet<_>>().len(),
+                count,
+                "{cidr}"
+            );
             for (step, block) in visited.iter().enumerate() {
                 assert_eq!(walk.step_of(block.addr()), Some(step as u128), "{cidr}");
             }

@@ -66,10 +66,7 @@ pub(super) fn split(draft: &mut Draft<'_>, name: &str, parts: u32) -> Result<Vec
             metadata.remove(of_the_whole);
         }
         metadata.insert("name".to_owned(), name.as_str().into());
-        metadata.insert(
-            "uid".to_owned(),
-            uuid::Uuid::new_v4().to_string().into(),
-        );
+        metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
         metadata.insert(
             "creationTimestamp".to_owned(),
             draft.now().to_string().into(),
