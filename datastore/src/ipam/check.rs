@@ -322,7 +322,7 @@ fn users(
                     .ip_networks
                     .iter()
                     .filter(|net| net.is_host())
-                    .map(|net| net.addr())
+                    .map(crate::value::Cidr::addr)
                     .collect(),
                 Ok(Resource::Node(node)) => tunnel_addresses(&node),
                 Ok(_) => Vec::new(),

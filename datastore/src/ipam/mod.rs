@@ -204,6 +204,8 @@ pub enum IpamError {
 const ATTEMPTS: usize = 500;
 /// How often one decision may ask for more to be read.
 const MAX_READS: usize = 200;
+/// How many keys and prefixes one decision may ask for, its attempts taken together.
+const MAX_WANTS: usize = 20_000;
 
 /// IPAM over a store.
 #[derive(Clone)]
@@ -413,24 +415,29 @@ impl<K: Kv> Ipam<K> {
         &self,
         decide: impl Fn(&mut Draft<'_>) -> Result<T, Stop>,
     ) -> Result<T, IpamError> {
+        // What one attempt had to ask for bit by bit, the next one reads at once.
+        let mut known: BTreeSet<Want> = BTreeSet::new();
         for _ in 0..ATTEMPTS {
             // One time for all of an attempt: it says where a decision looks.
             let moment = (self.clock)();
             let mut view = View::default();
-            let mut asked = BTreeSet::new();
+            if !known.is_empty() {
+                self.read(&mut view, known.iter().cloned().collect())
+                    .await?;
+            }
+            let mut reads = 0;
             let (output, transaction) = loop {
                 match try_once(&view, moment, &decide) {
                     Ok(decided) => break decided,
                     Err(Stop::Failed(error)) => return Err(error),
                     Err(Stop::Read(wants)) => {
+                        reads += 1;
                         // What has been read once is known. A decision that asks again would ask
                         // for ever.
-                        if asked.len() > MAX_READS
-                            || !wants.iter().any(|want| !asked.contains(want))
-                        {
+                        if reads > MAX_READS || known.len() > MAX_WANTS {
                             return Err(IpamError::TooMuchAtOnce);
                         }
-                        asked.extend(wants.iter().cloned());
+                        known.extend(wants.iter().cloned());
                         self.read(&mut view, wants).await?;
                     }
                 }

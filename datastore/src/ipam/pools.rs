@@ -139,9 +139,10 @@ pub(super) fn node_of(draft: &Draft<'_>, owner: &Owner) -> Result<Option<Node>, 
     let bytes = draft
         .value(&key.path())?
         .ok_or_else(|| IpamError::NoNode(name.clone()))?;
-    match decode(&key, bytes)? {
-        Resource::Node(node) => Ok(Some(node)),
-        _ => Err(IpamError::NoNode(name.clone()).into()),
+    if let Resource::Node(node) = decode(&key, bytes)? {
+        Ok(Some(node))
+    } else {
+        Err(IpamError::NoNode(name.clone()).into())
     }
 }
 

@@ -66,15 +66,15 @@ pub(super) struct View {
 impl View {
     /// Takes in what was read for these wants.
     pub(super) fn learn(&mut self, wants: Vec<Want>, answer: Answer) {
+        for want in &wants {
+            if let Want::Prefix(prefix) = want {
+                self.keys.retain(|key, _| !key.starts_with(prefix));
+                self.prefixes.insert(prefix.clone(), answer.revision);
+            }
+        }
         for want in wants {
-            match want {
-                Want::Key(key) => {
-                    self.keys.insert(key, None);
-                }
-                Want::Prefix(prefix) => {
-                    self.keys.retain(|key, _| !key.starts_with(&prefix));
-                    self.prefixes.insert(prefix, answer.revision);
-                }
+            if let Want::Key(key) = want {
+                self.keys.insert(key, None);
             }
         }
         for entry in answer.entries {
