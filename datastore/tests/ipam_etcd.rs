@@ -1,5 +1,6 @@
 //! IPAM over a real etcd: many claimants on four hosts, some of them killed.
 #![cfg(feature = "etcd")]
+#![expect(clippy::unwrap_used, reason = "a test that is surprised fails")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -120,14 +121,14 @@ async fn findings(ipam: &Ipam<Arc<EtcdKv>>) -> (Vec<Finding>, BTreeMap<IpAddr, S
     let mut others = Vec::new();
     let mut assigned = BTreeMap::new();
     for finding in ipam.check().await.unwrap() {
-        match finding {
-            // There are no endpoints: every assigned address is reported as used by nobody.
-            Finding::Leaked {
-                address, handle, ..
-            } => {
-                assigned.insert(address, handle.unwrap());
-            }
-            other => others.push(other),
+        // There are no endpoints: every assigned address is reported as used by nobody.
+        if let Finding::Leaked {
+            address, handle, ..
+        } = finding
+        {
+            assigned.insert(address, handle.unwrap());
+        } else {
+            others.push(finding);
         }
     }
     (others, assigned)

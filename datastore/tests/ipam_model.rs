@@ -3,6 +3,7 @@
 //! A step is one request to the store. The scheduler here decides who takes the next one, so that
 //! every run is the same every time. A claimant that is killed before a step has done nothing of
 //! it; one that is killed after it has done all of it and knows nothing about it.
+#![expect(clippy::unwrap_used, reason = "a test that is surprised fails")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -54,7 +55,7 @@ impl Stepped {
         turn().await;
         let answer = asked.await;
         if self.swallow.load(Ordering::Relaxed) {
-            pending().await
+            pending::<()>().await;
         }
         answer
     }
@@ -127,11 +128,14 @@ impl Lab {
         now(self.direct.check())
             .unwrap()
             .into_iter()
-            .filter_map(|finding| match finding {
-                Finding::Leaked {
+            .filter_map(|finding| {
+                let Finding::Leaked {
                     address, handle, ..
-                } => Some((address, handle.unwrap())),
-                _ => None,
+                } = finding
+                else {
+                    return None;
+                };
+                Some((address, handle.unwrap()))
             })
             .collect()
     }

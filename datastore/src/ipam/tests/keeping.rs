@@ -303,17 +303,18 @@ fn a_pool_is_split_in_one_transaction_and_its_addresses_stay() {
     }
 }
 
+type Change = fn(&mut IpamConfig);
+
 #[test]
 fn settings_that_contradict_each_other_are_refused_and_can_be_mended() {
     let world = World::with_pool(FAMILIES[0]);
-    type Change = fn(&mut IpamConfig);
     let changes: [(&str, Change); 4] = [
         ("auto_allocate_blocks", |config| {
-            config.auto_allocate_blocks = false
+            config.auto_allocate_blocks = false;
         }),
         ("maxBlocksPerHost", |config| config.max_blocks_per_host = 1),
         ("ipCooldownSeconds", |config| {
-            config.ip_cooldown_seconds = 1_201
+            config.ip_cooldown_seconds = 1_201;
         }),
         ("kubeVirtVMAddressPersistence", |config| {
             config.vm_address_persistence = Some("Maybe".to_owned());

@@ -88,6 +88,7 @@ impl World {
         world
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "every caller has a literal")]
     fn resource(&self, plural: &str, kind: &str, name: &str, labels: Value, spec: Value) {
         let resource = json!({
             "kind": kind, "apiVersion": "projectcalico.org/v3",
@@ -101,6 +102,7 @@ impl World {
         self.resource("nodes", "Node", name, labels, json!({}));
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "every caller has a literal")]
     fn pool(&self, name: &str, cidr: &str, block_len: u8, more: Value) {
         let mut spec = json!({"cidr": cidr, "blockSize": block_len});
         spec.as_object_mut()
