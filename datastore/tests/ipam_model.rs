@@ -84,9 +84,12 @@ impl Lab {
         let kv = Arc::new(MemoryKv::default());
         let swallow = Arc::new(AtomicBool::new(false));
         let ticks = Arc::new(AtomicU64::new(0));
-        let clock = move || Moment {
-            nanoseconds: 1_800_000_000_000_000_000 + ticks.fetch_add(1, Ordering::Relaxed),
-            entropy: 1,
+        let clock = move || {
+            let tick = ticks.fetch_add(1, Ordering::Relaxed);
+            Moment {
+                nanoseconds: 1_800_000_000_000_000_000 + tick,
+                entropy: tick,
+            }
         };
         for host in HOSTS {
             kv.put(
@@ -267,6 +270,39 @@ fn claimants_interleaved_and_killed_at_any_step_share_no_address_and_leak_none()
             .filter(|key| key.contains("/ipam/"))
             .collect();
         assert!(left.is_empty(), "seed {seed}: {left:?}");
+    }
+}
+
+#[test]
+fn concurrent_claims_of_one_host_do_not_pass_its_limit() {
+    // Blocks of one address: claims of one host start at different places and do not meet.
+    for (cidr, len, v4, v6) in [("10.0.0.0/28", 32, 1, 0), ("fd00::/124", 128, 0, 1)] {
+        let lab = Lab::new(&[(cidr, len)]);
+        let mut waiting: Vec<_> = (0..6)
+            .map(|number| {
+                let mut wish = wish("h1", &format!("c{number}"), v4, v6);
+                wish.max_blocks = Some(2);
+                let ipam = lab.ipam.clone();
+                Box::pin(async move { ipam.assign(&wish).await })
+            })
+            .collect();
+        let (mut assigned, mut refused) = (0, 0);
+        while !waiting.is_empty() {
+            waiting.retain_mut(|claimant| match poll(claimant) {
+                Poll::Pending => true,
+                Poll::Ready(Ok(_)) => {
+                    assigned += 1;
+                    false
+                }
+                Poll::Ready(Err(error)) => {
+                    assert!(matches!(error, IpamError::BlockLimit { .. }), "{error}");
+                    refused += 1;
+                    false
+                }
+            });
+        }
+        assert_eq!((assigned, refused), (2, 4), "{cidr}");
+        assert_eq!(lab.findings(), [], "{cidr}");
     }
 }
 
