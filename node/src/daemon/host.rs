@@ -32,7 +32,8 @@ use crate::dataplane::{
     self, ArrayTable, AttachTable, Dataplane, HashTable, Hooks, Options, Timeouts, TrieTable,
 };
 use crate::netlink::{
-    HostSide, Netlink, RouteKey, Routes, Seen, Settings, Snapshot, Watch, Way, enable_forwarding,
+    self, HostSide, Netlink, RouteKey, Routes, Seen, Settings, Snapshot, Watch, Way,
+    enable_forwarding,
 };
 use crate::output::answers;
 use crate::reconcile::{
@@ -654,6 +655,17 @@ impl Host {
         })
     }
 
+    /// The link that has an address.
+    fn link_of(&self, address: IpAddr) -> Option<&netlink::Link> {
+        let index = self
+            .seen
+            .addresses
+            .iter()
+            .find(|(_, own)| own.contains(&address))?
+            .0;
+        self.seen.links.values().find(|link| link.ifindex == *index)
+    }
+
     fn name_of(&self, ifindex: u32) -> String {
         let name = self
             .seen
@@ -704,21 +716,15 @@ impl Arena for Words {
 
 impl Reach for Host {
     fn other_address(&self, peer: IpAddr, source: Option<IpAddr>) -> Option<IpAddr> {
-        let link_of = |address: IpAddr| {
-            let index = self
-                .seen
-                .addresses
-                .iter()
-                .find(|(_, own)| own.contains(&address))?
-                .0;
-            self.seen.links.values().find(|link| link.ifindex == *index)
-        };
         // A session from a loopback address goes over several links; the node's own address is reached over all of them.
-        if source.and_then(link_of).is_some_and(|link| link.loopback) {
+        if source
+            .and_then(|source| self.link_of(source))
+            .is_some_and(|link| link.loopback)
+        {
             return None;
         }
         // The link to the peer, and not the source's: the peer may have opened the session, to its own end of that link.
-        let link = link_of(source_towards(peer).ok()?)?;
+        let link = self.link_of(source_towards(peer).ok()?)?;
         let usable = |address: &&IpAddr| match address {
             IpAddr::V4(address) => !address.is_link_local() && !address.is_loopback(),
             IpAddr::V6(address) => !address.is_unicast_link_local() && !address.is_loopback(),
@@ -728,6 +734,16 @@ impl Reach for Host {
             .filter(|other| other.is_ipv4() != peer.is_ipv4())
             .find(usable)
             .copied()
+    }
+
+    fn leaves_elsewhere(&self, peer: IpAddr, source: IpAddr) -> bool {
+        let way = source_towards(peer)
+            .ok()
+            .and_then(|address| self.link_of(address));
+        let (Some(way), Some(home)) = (way, self.link_of(source)) else {
+            return false;
+        };
+        way.ifindex != home.ifindex && !home.loopback
     }
 }
 

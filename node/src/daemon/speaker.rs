@@ -16,6 +16,9 @@ pub trait Reach {
     /// An address of the other family than the peer's, of the link that packets to the peer leave by; none for a session
     /// from a loopback address.
     fn other_address(&self, peer: IpAddr, source: Option<IpAddr>) -> Option<IpAddr>;
+
+    /// Packets to the peer leave by another link than the one that has the source address, and that is no loopback.
+    fn leaves_elsewhere(&self, peer: IpAddr, source: IpAddr) -> bool;
 }
 
 /// The speaker's whole configuration. `restarting` tells peers that the forwarding state of the last run is in place.
@@ -62,7 +65,12 @@ fn peer(bgp: &Bgp, reach: &impl Reach, address: IpAddr, port: u16, wish: &PeerWi
     let mut peer = PeerConfig::new(wish.remote_as);
     peer.local_as = wish.local_as;
     peer.port = port;
-    peer.local_address = wish.source;
+    // A router that is a neighbour on a link knows this host by its address on that link, and takes no connection from the
+    // node's address on another one. A router further away (as in iBGP) knows the node's address only.
+    let is_neighbour = wish.remote_as != wish.local_as.unwrap_or(bgp.local_as);
+    peer.local_address = wish
+        .source
+        .filter(|source| !(is_neighbour && reach.leaves_elsewhere(address, *source)));
     // The session's own family takes the session's address. The other one needs an address of the same link, or a router
     // on another link than the node's own address could not use it.
     let nodes = bgp
@@ -134,6 +142,14 @@ mod tests {
         fn other_address(&self, peer: IpAddr, _: Option<IpAddr>) -> Option<IpAddr> {
             (peer == IpAddr::from([192, 0, 2, 129])).then(|| "2001:db8:2::11".parse().unwrap())
         }
+
+        fn leaves_elsewhere(&self, peer: IpAddr, _: IpAddr) -> bool {
+            [
+                IpAddr::from([192, 0, 2, 129]),
+                IpAddr::from([192, 0, 2, 130]),
+            ]
+            .contains(&peer)
+        }
     }
 
     #[test]
@@ -186,6 +202,48 @@ mod tests {
         assert_eq!(
             names.values().collect::<Vec<_>>(),
             ["BGPPeer(tor4)", "BGPPeer(other-link)", "BGPPeer(tor6)"]
+        );
+    }
+
+    #[test]
+    fn a_neighbour_on_another_link_is_not_spoken_to_from_the_nodes_address() {
+        let graph = graph(&[
+            manifest(
+                Kind::BgpConfiguration,
+                "default",
+                json!({"nodeToNodeMeshEnabled": false, "asNumber": 64600}),
+            ),
+            manifest(
+                Kind::Node,
+                "h1",
+                json!({"bgp": {"ipv4Address": "192.0.2.11/24"}}),
+            ),
+            manifest(
+                Kind::BgpPeer,
+                "same-link",
+                json!({"peerIP": "192.0.2.1", "asNumber": 65001}),
+            ),
+            manifest(
+                Kind::BgpPeer,
+                "other-link",
+                json!({"peerIP": "192.0.2.129", "asNumber": 65001}),
+            ),
+            manifest(
+                Kind::BgpPeer,
+                "reflector",
+                json!({"peerIP": "192.0.2.130", "asNumber": 64600}),
+            ),
+        ]);
+        let config = config("h1", &graph.plan().bgp, &Link, false, Duration::ZERO);
+        let source = |peer: [u8; 4]| config.peers[&IpAddr::from(peer).into()].local_address;
+        let node = Some(IpAddr::from([192, 0, 2, 11]));
+        assert_eq!(
+            [
+                source([192, 0, 2, 1]),
+                source([192, 0, 2, 129]),
+                source([192, 0, 2, 130])
+            ],
+            [node, None, node]
         );
     }
 
