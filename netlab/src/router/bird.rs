@@ -34,7 +34,7 @@ pub fn config(spec: &Spec) -> String {
         let _ = writeln!(
             text,
             "protocol bgp to_{} {{\n  local {} as {};\n  neighbor {} as {};\n  hold time {HOLD_TIME};\n  connect retry time 1;\n  \
-             connect delay time 1;\n  error wait time 1, 2;\n  graceful restart on;\n  \
+             connect delay time 1;\n  error wait time 1, 2;\n  \
              ipv4 {{ import all; export where source ~ [ RTS_BGP, RTS_STATIC ]; }};\n  \
              ipv6 {{ import all; export where source ~ [ RTS_BGP, RTS_STATIC ]; next hop address {}; }};\n}}",
             neighbor.name,
