@@ -55,7 +55,7 @@ fn the_commands_tell_what_is_so() {
     let routes: Vec<Value> = house.alpha.json(&["bgp", "routes"]).unwrap();
     let best = routes
         .iter()
-        .filter(|route| route["prefix"] == "10.65.2.0/26" && route["best"] == true)
+        .filter(|route| route["prefix"] == "10.65.2.0/26" && route["used"] == true)
         .count();
     assert_eq!(best, 2, "both ways to beta are in use: {routes:#?}");
 
