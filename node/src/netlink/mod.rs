@@ -9,6 +9,11 @@
 //! Events say only that something changed; what is there now is read anew. Events lost to a full socket buffer mean that
 //! everything may have changed. Routes of others, and what others set on interfaces that are not workloads', are never touched.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel's enums are open: what is not known here is passed over"
+)]
+
 mod routes;
 mod settings;
 mod socket;
@@ -88,7 +93,7 @@ impl Netlink {
         let mut snapshot = Snapshot::default();
         for message in self
             .socket
-            .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?
+            .dump(&RouteNetlinkMessage::GetLink(LinkMessage::default()))?
         {
             if let RouteNetlinkMessage::NewLink(message) = message
                 && let Some((name, link)) = link(&message)
@@ -98,7 +103,7 @@ impl Netlink {
         }
         for message in self
             .socket
-            .dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?
+            .dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default()))?
         {
             if let RouteNetlinkMessage::NewAddress(message) = message
                 && let Some(address) = address(&message)
@@ -207,23 +212,11 @@ fn address(message: &AddressMessage) -> Option<IpAddr> {
 
 /// The link-local address that a MAC address gives by modified EUI-64, RFC 4291 appendix A.
 pub fn link_local(mac: [u8; 6]) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac;
-    Ipv6Addr::from([
-        0xfe,
-        0x80,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        a ^ 2,
-        b,
-        c,
-        0xff,
-        0xfe,
-        d,
-        e,
-        f,
-    ])
+    let mut address = [0; 16];
+    address[..2].copy_from_slice(&[0xfe, 0x80]);
+    address[8..11].copy_from_slice(&mac[..3]);
+    address[8] ^= 2;
+    address[11..13].copy_from_slice(&[0xff, 0xfe]);
+    address[13..].copy_from_slice(&mac[3..]);
+    Ipv6Addr::from(address)
 }

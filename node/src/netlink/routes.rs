@@ -125,7 +125,7 @@ impl<'a> Routes<'a> {
         let messages = self
             .netlink
             .socket()
-            .dump(RouteNetlinkMessage::GetRoute(request))?;
+            .dump(&RouteNetlinkMessage::GetRoute(request))?;
         let routes = messages.into_iter().filter_map(|message| match message {
             // The kernel filters too, but an old one may not.
             RouteNetlinkMessage::NewRoute(route)

@@ -61,7 +61,7 @@ impl<'a, F: Fn(&str) -> bool> Settings<'a, F> {
         for message in self
             .netlink
             .socket()
-            .dump(RouteNetlinkMessage::GetNeighbour(request))?
+            .dump(&RouteNetlinkMessage::GetNeighbour(request))?
         {
             let RouteNetlinkMessage::NewNeighbour(message) = message else {
                 continue;

@@ -15,7 +15,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 /// A socket of requests.
 pub(crate) struct Socket {
-    socket: RawSocket,
+    raw: RawSocket,
     port: u32,
     sequence: u32,
 }
@@ -30,7 +30,7 @@ impl Socket {
         // A kernel that does not answer is an error, not a stop.
         set_socket_timeout(socket.as_fd(), Timeout::Recv, Some(ANSWER))?;
         Ok(Self {
-            socket,
+            raw: socket,
             port,
             sequence: 0,
         })
@@ -43,7 +43,7 @@ impl Socket {
     /// Asks for all objects. A dump that changes interrupted is repeated.
     pub(crate) fn dump(
         &mut self,
-        message: RouteNetlinkMessage,
+        message: &RouteNetlinkMessage,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
         for _ in 0..ATTEMPTS {
             self.send(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
@@ -73,14 +73,14 @@ impl Socket {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).map(|_| ())
+        self.raw.send(&bytes, 0).map(|_| ())
     }
 
     fn answer(&mut self) -> io::Result<(Vec<RouteNetlinkMessage>, bool)> {
         let mut messages = Vec::new();
         let mut interrupted = false;
         loop {
-            let (bytes, _) = self.socket.recv_from_full()?;
+            let (bytes, _) = self.raw.recv_from_full()?;
             for message in split(&bytes) {
                 // The rest of an answer that was given up earlier.
                 if message.header.sequence_number != self.sequence {

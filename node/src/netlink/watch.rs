@@ -118,10 +118,10 @@ impl Watch {
         match payload {
             NetlinkPayload::InnerMessage(M::NewLink(_) | M::DelLink(_)) => seen.links = true,
             NetlinkPayload::InnerMessage(M::NewAddress(_) | M::DelAddress(_)) => {
-                seen.addresses = true
+                seen.addresses = true;
             }
             NetlinkPayload::InnerMessage(M::NewNeighbour(_) | M::DelNeighbour(_)) => {
-                seen.neighbours = true
+                seen.neighbours = true;
             }
             NetlinkPayload::InnerMessage(M::NewRoute(route) | M::DelRoute(route)) => {
                 if u8::from(route.header.protocol) != self.protocol {
