@@ -167,7 +167,7 @@ fn gobgp_is_a_third_peer() {
         originates: vec!["10.77.0.0/16".parse().unwrap()],
     };
     let gobgp = GoBgp::start(&house.lab, &third, &spec).unwrap();
-    let peer = "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata:\n  name: alpha-third\nspec:\n  node: alpha\n  peerIP: 10.0.9.1\n  asNumber: 65009\n";
+    let peer = "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata:\n  name: alpha-third\nspec:\n  node: alpha\n  peerIP: 10.0.9.1\n  asNumber: 65009\n  sourceAddress: None\n";
     house.alpha.cleat_with(&["apply", "-f", "-"], peer).unwrap();
     let alpha = "10.0.9.2".parse().unwrap();
     eventually("GoBGP's session with alpha", secs(20), || {
