@@ -210,6 +210,13 @@ impl Host {
             .filter_map(|name| Some((name.clone(), self.describe(name)?)))
             .collect();
         self.render.set_links(known);
+        for name in self
+            .names
+            .iter()
+            .filter(|name| self.side(name) == Some(Side::Fabric))
+        {
+            heed_carrier(name);
+        }
         Some(
             self.seen
                 .host_addresses(|name| self.side(name) == Some(Side::Workload)),
@@ -764,6 +771,19 @@ fn source_towards(peer: IpAddr) -> std::io::Result<IpAddr> {
 enum Side {
     Workload,
     Fabric,
+}
+
+/// Lets the kernel pass over next hops behind an interface that has lost its carrier. Without it, packets of an ECMP route
+/// follow a dead link until the session's hold time is over, and longer where the peer was promised a graceful restart.
+fn heed_carrier(interface: &str) {
+    for family in ["ipv4", "ipv6"] {
+        let path = format!("/proc/sys/net/{family}/conf/{interface}/ignore_routes_with_linkdown");
+        if std::fs::read_to_string(&path).is_ok_and(|value| value.trim() == "0")
+            && let Err(error) = std::fs::write(&path, "1")
+        {
+            tracing::warn!(path, %error, "could not be set: a dead link is noticed only when its session ends");
+        }
+    }
 }
 
 /// The tables behind netlink.
