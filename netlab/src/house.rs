@@ -238,7 +238,7 @@ impl House {
         self.wait_sessions(START)
     }
 
-    /// Waits until the ToRs have their sessions with both hosts and with the core, and the core knows all blocks.
+    /// Waits until the ToRs have their sessions with both hosts and with the core, and all blocks are known by both ways.
     pub fn wait_sessions(&self, within: Duration) -> Result<()> {
         let routers: [(&dyn Router, [&str; 3]); 2] = [
             (&self.tor1, ["10.0.1.2", "10.0.2.2", "10.0.5.1"]),
@@ -272,7 +272,29 @@ impl House {
             } else {
                 Err(format!("missing {}", missing.join(" ")))
             }
-        })
+        })?;
+        for (host, prefixes) in [
+            (&self.alpha, ["10.65.2.0/26", "fd65:0:0:2::/122"]),
+            (&self.beta, ["10.65.1.0/26", "fd65:0:0:1::/122"]),
+        ] {
+            for prefix in prefixes {
+                let family = if prefix.contains(':') { "-6" } else { "-4" };
+                eventually(
+                    &format!("two ways from {} to {prefix}", host.name),
+                    within,
+                    || {
+                        let asked = host.namespace.run("ip", &[family, "route", "show", prefix]);
+                        let text = asked.map_err(|error| format!("{error:#}"))?;
+                        if text.matches(" via ").count() == 2 {
+                            Ok(())
+                        } else {
+                            Err(text)
+                        }
+                    },
+                )?;
+            }
+        }
+        Ok(())
     }
 
     /// A workload, by its name.

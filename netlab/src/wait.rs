@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 
 /// Asks `check` until it answers `Ok` or `within` is over. `Err` is what was seen instead; each distinct value is
-/// printed once, with its time, and all of them are in the error.
+/// printed once, with its time, if the waiting is long; all of them are in the error.
 pub fn eventually<T>(
     what: &str,
     within: Duration,
@@ -24,7 +24,7 @@ pub fn eventually<T>(
         let elapsed = start.elapsed();
         if seen.last() != Some(&value) {
             let line = format!("{:7.2} s: {value}", elapsed.as_secs_f64());
-            if seen.len() < SEEN_MAX {
+            if seen.len() < SEEN_MAX && elapsed > PATIENCE {
                 eprintln!("    waiting for {what}: {line}");
             }
             seen.push(value);
@@ -49,6 +49,8 @@ pub const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// What comes within this time was not waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);
 /// A value that changes at every look must not flood the output.
 const SEEN_MAX: usize = 40;
