@@ -196,14 +196,14 @@ impl Host {
         };
         std::fs::create_dir(host.scratch.path().join("resources")).unwrap();
         for space in ["host", "work", "fabric"] {
-            host.ip(&format!("netns add {}", host.space(space)));
-            host.ip(&format!("-n {} link set lo up", host.space(space)));
+            Self::ip(&format!("netns add {}", host.space(space)));
+            Self::ip(&format!("-n {} link set lo up", host.space(space)));
         }
         let (h, w, f) = (host.space("host"), host.space("work"), host.space("fabric"));
-        host.ip(&format!(
+        Self::ip(&format!(
             "-n {h} link add cali0 type veth peer name eth0 netns {w}"
         ));
-        host.ip(&format!(
+        Self::ip(&format!(
             "-n {h} link add eth0 type veth peer name eth0 netns {f}"
         ));
         for (space, address) in [
@@ -212,26 +212,26 @@ impl Host {
             (&f, "192.0.2.1/24"),
             (&f, "2001:db8::1/64"),
         ] {
-            host.ip(&format!("-n {space} address add {address} dev eth0 nodad"));
+            Self::ip(&format!("-n {space} address add {address} dev eth0 nodad"));
         }
         for (space, link) in [(&h, "cali0"), (&h, "eth0"), (&w, "eth0"), (&f, "eth0")] {
-            host.ip(&format!("-n {space} link set {link} up"));
+            Self::ip(&format!("-n {space} link set {link} up"));
         }
         // The workload's way out is its host, which answers for every address.
-        host.ip(&format!("-n {h} address add fe80::1/64 dev cali0 nodad"));
-        host.ip(&format!("-n {w} address add 10.65.0.2/32 dev eth0"));
-        host.ip(&format!("-n {w} address add fd65::2/128 dev eth0 nodad"));
-        host.ip(&format!("-n {w} route add 169.254.1.1 dev eth0 scope link"));
-        host.ip(&format!(
+        Self::ip(&format!("-n {h} address add fe80::1/64 dev cali0 nodad"));
+        Self::ip(&format!("-n {w} address add 10.65.0.2/32 dev eth0"));
+        Self::ip(&format!("-n {w} address add fd65::2/128 dev eth0 nodad"));
+        Self::ip(&format!("-n {w} route add 169.254.1.1 dev eth0 scope link"));
+        Self::ip(&format!(
             "-n {w} route add default via 169.254.1.1 dev eth0"
         ));
-        host.ip(&format!("-n {w} route add default via fe80::1 dev eth0"));
+        Self::ip(&format!("-n {w} route add default via fe80::1 dev eth0"));
         // Proxy ARP answers for addresses that the host has a way to.
-        host.ip(&format!("-n {h} route add default via 192.0.2.1"));
-        host.ip(&format!("-n {f} route add 10.65.0.0/16 via 192.0.2.11"));
-        host.ip(&format!("-n {f} route add fd65::/48 via 2001:db8::11"));
+        Self::ip(&format!("-n {h} route add default via 192.0.2.1"));
+        Self::ip(&format!("-n {f} route add 10.65.0.0/16 via 192.0.2.11"));
+        Self::ip(&format!("-n {f} route add fd65::/48 via 2001:db8::11"));
         let on_host = |command: &str| {
-            host.run(
+            Self::run(
                 "nsenter",
                 &[&format!("--net=/run/netns/{h}"), "sh", "-c", command],
             )
@@ -319,7 +319,7 @@ impl Host {
     fn routes(&self) -> Vec<String> {
         let h = self.space("host");
         let routes = ["-4", "-6"]
-            .map(|family| self.run("ip", &[family, "-n", &h, "route", "show", "proto", "80"]));
+            .map(|family| Self::run("ip", &[family, "-n", &h, "route", "show", "proto", "80"]));
         routes.concat().lines().map(str::to_owned).collect()
     }
 
@@ -341,11 +341,11 @@ impl Host {
         format!("{}-{which}", self.name)
     }
 
-    fn ip(&self, arguments: &str) {
-        self.run("ip", &arguments.split(' ').collect::<Vec<_>>());
+    fn ip(arguments: &str) {
+        Self::run("ip", &arguments.split(' ').collect::<Vec<_>>());
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) -> String {
+    fn run(program: &str, arguments: &[&str]) -> String {
         let output = Command::new(program).args(arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{program} {arguments:?}: {said}");

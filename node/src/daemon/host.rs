@@ -158,7 +158,7 @@ impl Host {
         host.adopted = host.routes.actual().next().is_some() || classes;
         let routes = &mut host.routes;
         host.wishes.replace(&Wisher::Former, kept, |key, way| {
-            routes.want(*key, way.cloned())
+            routes.want(*key, way.cloned());
         });
         Ok(host)
     }
@@ -243,7 +243,7 @@ impl Host {
             .collect();
         let routes = &mut self.routes;
         self.wishes.replace(&Wisher::Local, local, |key, way| {
-            routes.want(*key, way.cloned())
+            routes.want(*key, way.cloned());
         });
         let present = plan.interfaces.iter().filter(|(name, _)| {
             self.side(name) == Some(Side::Workload) && self.names.contains(*name)
@@ -301,7 +301,7 @@ impl Host {
     pub(super) fn forget_former(&mut self) -> bool {
         let routes = &mut self.routes;
         self.wishes.replace(&Wisher::Former, [], |key, way| {
-            routes.want(*key, way.cloned())
+            routes.want(*key, way.cloned());
         });
         std::mem::take(&mut self.former)
     }

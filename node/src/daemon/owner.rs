@@ -280,14 +280,13 @@ impl Owner {
             deferral,
         );
         if self.told.speaker.as_ref() != Some(&config) {
-            match &self.speaker {
-                Some(speaker) => speaker.configure(config.clone()),
-                None => {
-                    let _inside = runtime.enter();
-                    let speaker = Speaker::start(config.clone());
-                    tokio::spawn(routes(speaker.clone(), self.events.clone()));
-                    self.speaker = Some(speaker);
-                }
+            if let Some(speaker) = &self.speaker {
+                speaker.configure(config.clone());
+            } else {
+                let _inside = runtime.enter();
+                let speaker = Speaker::start(config.clone());
+                tokio::spawn(routes(speaker.clone(), self.events.clone()));
+                self.speaker = Some(speaker);
             }
             self.told.speaker = Some(config);
             let names = speaker::names(&plan.bgp);

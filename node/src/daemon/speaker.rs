@@ -131,6 +131,10 @@ mod tests {
         graph
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "every caller has just made it"
+    )]
     fn manifest(kind: Kind, name: &str, spec: Value) -> Value {
         json!({"apiVersion": "projectcalico.org/v3", "kind": kind.name(), "metadata": {"name": name}, "spec": spec})
     }
