@@ -63,13 +63,20 @@ fn transcripts_hold_for_every_store() {
                 continue;
             }
             let expected = std::fs::read_to_string(&file).unwrap();
-            assert_eq!(
-                actual,
-                expected,
-                "{} with store {}",
-                file.display(),
-                store.name
-            );
+            let (mut actual, mut expected) = (actual.lines(), expected.lines());
+            for line in 1.. {
+                let (actual, expected) = (actual.next(), expected.next());
+                assert_eq!(
+                    actual,
+                    expected,
+                    "{}, line {line}, with store {}; UPDATE_GOLDEN=1 rewrites it",
+                    file.display(),
+                    store.name
+                );
+                if actual.is_none() {
+                    break;
+                }
+            }
         }
     }
 }
