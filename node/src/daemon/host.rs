@@ -11,8 +11,10 @@
 //! Stages run in the order of `bpf/DESIGN.md`: what a program reads is there before the program is attached. "Ours" is told by
 //! the pin directory and by the protocol number of routes, so a new process finds what the former one left.
 
+mod reach;
+
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::IpAddr;
 
 use anyhow::Context as _;
 use cleat_bgp::FibUpdate;
@@ -25,7 +27,6 @@ use super::flows;
 use super::known::Known;
 use super::metrics::Metrics;
 use super::owner::UP;
-use super::speaker::Reach;
 use crate::calc::{Changes, Graph, ListId, Route as LocalRoute};
 use crate::config::{Config, EndpointToHost};
 use crate::dataplane::{
@@ -719,51 +720,6 @@ impl Arena for Words {
     fn free(&mut self, base: u32) {
         self.0.free(base, dataplane::monotonic());
     }
-}
-
-impl Reach for Host {
-    fn other_address(&self, peer: IpAddr, source: Option<IpAddr>) -> Option<IpAddr> {
-        // A session from a loopback address goes over several links; the node's own address is reached over all of them.
-        if source
-            .and_then(|source| self.link_of(source))
-            .is_some_and(|link| link.loopback)
-        {
-            return None;
-        }
-        // The link to the peer, and not the source's: the peer may have opened the session, to its own end of that link.
-        let link = self.link_of(source_towards(peer).ok()?)?;
-        let usable = |address: &&IpAddr| match address {
-            IpAddr::V4(address) => !address.is_link_local() && !address.is_loopback(),
-            IpAddr::V6(address) => !address.is_unicast_link_local() && !address.is_loopback(),
-        };
-        let of_link = self.seen.addresses.get(&link.ifindex)?.iter();
-        of_link
-            .filter(|other| other.is_ipv4() != peer.is_ipv4())
-            .find(usable)
-            .copied()
-    }
-
-    fn leaves_elsewhere(&self, peer: IpAddr, source: IpAddr) -> bool {
-        let way = source_towards(peer)
-            .ok()
-            .and_then(|address| self.link_of(address));
-        let (Some(way), Some(home)) = (way, self.link_of(source)) else {
-            return false;
-        };
-        way.ifindex != home.ifindex && !home.loopback
-    }
-}
-
-/// The address that the kernel would send from. Connecting a datagram socket sends nothing.
-fn source_towards(peer: IpAddr) -> std::io::Result<IpAddr> {
-    let any: IpAddr = if peer.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.connect((peer, cleat_bgp::config::PORT))?;
-    Ok(socket.local_addr()?.ip())
 }
 
 /// What an interface leads to.
