@@ -11,6 +11,8 @@
 #[cfg(any(test, feature = "std"))]
 pub mod build;
 pub mod family;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod maps;
 #[cfg(any(test, feature = "std"))]
 pub mod memory;

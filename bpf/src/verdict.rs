@@ -661,3 +661,6 @@ impl<F: Wire, P: Packet, T: Tables<F>, R: Room<F>> Call<'_, F, P, T, R> {
         segment != 0 && headers + segment <= mtu
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,7 +186,7 @@ fn attach_and_replace(name: &str, clsact: bool) -> Outcome {
         fs::remove_file(world.pins.join("links").join(format!("{workload}-egress")))
             .map_err(text)?;
     } else {
-        run("tc", "filter del dev w0 egress")?;
+        super::clsact::detach(workload, false).map_err(text)?;
     }
     equal(
         "after a foreign detach",
