@@ -7,6 +7,8 @@
 //! written once, for both worlds and both address families.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![deny(unsafe_code)]
+// A function that is not inlined into a program becomes a call there, with a stack frame of the 512 bytes there are.
+#![allow(clippy::inline_always)]
 
 #[cfg(any(test, feature = "std"))]
 pub mod build;

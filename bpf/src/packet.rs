@@ -26,6 +26,10 @@ pub trait Opaque {
 }
 
 /// Access to a frame. Offsets count from the Ethernet header.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "a frame has an Ethernet header"
+)]
 pub trait Packet {
     /// Reads a header at an offset known at compile time.
     fn read<T: FromBytes + Copy>(&self, offset: u32) -> Option<T>;
@@ -153,6 +157,10 @@ impl<F: Family> Parsed<F> {
 
     /// Makes the verifier forget which way the parser took: what follows is walked once, not once for every way.
     #[inline(always)]
+    #[allow(
+        clippy::many_single_char_names,
+        reason = "bytes that only change their places"
+    )]
     pub fn forget<O: Opaque>(&mut self, salt: u64) {
         let word = |bytes: [u8; 8]| O::opaque(u64::from_ne_bytes(bytes), salt).to_ne_bytes();
         let [a, b, c, d] = self.l4_offset.to_ne_bytes();

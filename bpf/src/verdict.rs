@@ -219,6 +219,7 @@ struct Rules {
     ingress: u32,
 }
 
+#[allow(clippy::wrong_self_convention, reason = "named after their hooks")]
 impl<F: Wire, P: Packet, T: Tables<F>, R: Room<F>> Call<'_, F, P, T, R> {
     /// What a workload sends.
     #[inline(always)]

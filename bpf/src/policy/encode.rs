@@ -443,7 +443,9 @@ impl ClassDimension {
             self.always.iter().for_each(|&clause| set_bit(row, clause));
             for (i, (_, clauses)) in self.expressions.iter().enumerate() {
                 if signature[i / 64] >> (i % 64) & 1 == 1 {
-                    clauses.iter().for_each(|&clause| set_bit(row, clause));
+                    for &clause in clauses {
+                        set_bit(row, clause);
+                    }
                 }
             }
         }
@@ -509,9 +511,9 @@ impl PortDimension {
             while key < 0x1_0000 {
                 while let Some((_, index, begins)) = events.next_if(|event| event.0 == key) {
                     if begins {
-                        set_bit(&mut row, index)
+                        set_bit(&mut row, index);
                     } else {
-                        clear_bit(&mut row, index)
+                        clear_bit(&mut row, index);
                     }
                 }
                 let end = events.peek().map_or(0x1_0000, |event| event.0);

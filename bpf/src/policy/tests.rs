@@ -116,7 +116,7 @@ fn relation(seed: u32) -> impl Fn(u32, u32) -> bool {
     move |expression, class| {
         let x = (expression.wrapping_mul(0x9e37_79b9) ^ class.wrapping_mul(0x85eb_ca6b) ^ seed)
             .wrapping_mul(0xc2b2_ae35);
-        x >> 16 & 3 == 0
+        (x >> 16).is_multiple_of(4)
     }
 }
 
@@ -176,7 +176,9 @@ proptest! {
             match blob.learn(class, &holds) {
                 Learn::InPlace(writes) => {
                     let mut arena = before;
-                    writes.iter().for_each(|&(at, word)| arena[at as usize] = word);
+                    for &(at, word) in &writes {
+                        arena[at as usize] = word;
+                    }
                     prop_assert_eq!(&arena, blob.words());
                 }
                 Learn::Reencode => blob = encode(&list, 1..=class, &holds).unwrap(),
@@ -251,8 +253,9 @@ fn base_zero_is_no_policy() {
 #[test]
 fn the_last_word_of_a_row_is_searched_to_its_end() {
     let mut list = vec![clause(ClauseAction::Deny, 0); 64 * 65 + 63];
-    list.iter_mut()
-        .for_each(|clause| clause.protocols = ProtocolSet::only(17));
+    for clause in &mut list {
+        clause.protocols = ProtocolSet::only(17);
+    }
     list.push(clause(ClauseAction::Allow, 7));
     let blob = encode(&list, 1..=1, &|_, _| true).unwrap();
     let query = Query {

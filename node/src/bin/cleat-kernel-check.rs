@@ -1,5 +1,7 @@
 //! Checks a kernel: loads, attaches and test-runs cleat's programs there, and prints a line for each claim.
 //!
+//! `cleat-kernel-check times` tells what kinds of packets cost instead.
+//!
 //! `scripts/matrix` boots kernels with this program, linked statically, as the only thing to run.
 #![expect(clippy::print_stdout, reason = "the lines are the program's answer")]
 
@@ -8,6 +10,20 @@ use std::process::ExitCode;
 use cleat_node::dataplane::check;
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("times") {
+        return match check::times() {
+            Ok(times) => {
+                times
+                    .iter()
+                    .for_each(|(name, time)| println!("{time:>6} ns  {name}"));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                println!("FAIL times: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let (mut passed, mut failed) = (0, 0);
     let good = check::run_all(&mut |name, outcome| match outcome {
         Ok(()) => {
