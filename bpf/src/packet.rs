@@ -352,7 +352,8 @@ impl Wire for V6 {
                 packet.pull(PULL);
             }
             let mut left = MAX_EXTENSIONS;
-            while is_extension(next) {
+            // Tested at the end: kernels before 5.16 refuse a loop that is entered in its middle.
+            loop {
                 if left == 0 || out.l4_offset > MAX_OFFSET - 32 {
                     out.problem = Reason::ExtensionHeaders as u8;
                     return;
@@ -372,6 +373,9 @@ impl Wire for V6 {
                     out.l4_offset += 8 + extension[1] as u32 * 8;
                 }
                 next = extension[0];
+                if !is_extension(next) {
+                    break;
+                }
             }
         }
         out.key.protocol = next;

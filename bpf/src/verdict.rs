@@ -568,6 +568,10 @@ impl<F: Wire, P: Packet, T: Tables<F>, R: Room<F>> Call<'_, F, P, T, R> {
                 self.way.mtu = iface.mtu;
             }
         }
+        if !known {
+            // Old kernels do not tell the MTU, and the stack has its own idea of it.
+            self.way.mtu = 0;
+        }
         self.way.kind = match fib {
             Fib::Found if known => WayKind::Redirect as u8,
             Fib::NoNeighbour if known => WayKind::Neigh as u8,

@@ -19,11 +19,26 @@ impl Skb<'_> {
         self.0.as_ptr().cast()
     }
 
+    /// Where the packet begins. Volatile, so that the 32-bit load and its widening stay together: apart, the verifier takes
+    /// the address for a number.
+    #[inline(always)]
+    fn data(&self) -> usize {
+        // SAFETY: the context is valid while the program runs.
+        unsafe { (&raw const (*self.raw()).data).read_volatile() as usize }
+    }
+
+    /// Where what can be read of it ends.
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        // SAFETY: the context is valid while the program runs.
+        unsafe { (&raw const (*self.raw()).data_end).read_volatile() as usize }
+    }
+
     /// The address of `T` at `offset`, if it is all there.
     #[inline(always)]
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        let start = self.0.data() + offset;
-        if start + size_of::<T>() > self.0.data_end() {
+        let start = self.data() + offset;
+        if start + size_of::<T>() > self.data_end() {
             return None;
         }
         Some(start as *mut T)
@@ -66,7 +81,7 @@ impl Packet for Skb<'_> {
     fn pull(&mut self, len: u32) {
         let all = self.len();
         let want = if all < len { all } else { len };
-        if self.0.data_end() - self.0.data() < want as usize {
+        if self.data_end() - self.data() < want as usize {
             // SAFETY: a failure leaves the packet as it was, and then reading finds it too short.
             unsafe { helper::bpf_skb_pull_data(self.raw(), want) };
         }

@@ -13,9 +13,9 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("times") {
         return match check::times() {
             Ok(times) => {
-                times
-                    .iter()
-                    .for_each(|(name, time)| println!("{time:>6} ns  {name}"));
+                for (name, time) in times {
+                    println!("{time:>6} ns  {name}");
+                }
                 ExitCode::SUCCESS
             }
             Err(error) => {

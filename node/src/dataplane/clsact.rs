@@ -113,7 +113,7 @@ fn ours(answer: &[u8]) -> Option<Filter> {
             TCA_BPF_NAME => {
                 name = std::str::from_utf8(value)
                     .ok()
-                    .map(|name| name.trim_end_matches('\0').to_owned())
+                    .map(|name| name.trim_end_matches('\0').to_owned());
             }
             TCA_BPF_ID => program = word(value, 0),
             _ => {}

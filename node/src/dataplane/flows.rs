@@ -37,12 +37,12 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             tcp_syn_sent: Duration::from_secs(20),
-            tcp_established: Duration::from_secs(3600),
+            tcp_established: Duration::from_hours(1),
             tcp_closed: Duration::from_secs(30),
             tcp_reset: Duration::from_secs(40),
-            udp: Duration::from_secs(60),
+            udp: Duration::from_mins(1),
             icmp: Duration::from_secs(5),
-            other: Duration::from_secs(600),
+            other: Duration::from_mins(10),
         }
     }
 }

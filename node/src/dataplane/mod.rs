@@ -408,5 +408,5 @@ fn open<K, V>(dir: &Path, name: &str) -> Result<Map<K, V>, OpenError> {
 
 fn is_bpffs(path: &Path) -> bool {
     const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
-    rustix::fs::statfs(path).is_ok_and(|found| found.f_type as i64 == BPF_FS_MAGIC)
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == BPF_FS_MAGIC)
 }

@@ -128,7 +128,9 @@ impl Arena {
             .filter(|base| !bases.contains(base))
             .copied()
             .collect();
-        gone.into_iter().for_each(|base| self.free(base, now));
+        for base in gone {
+            self.free(base, now);
+        }
     }
 
     /// A word, such as a hit counter; 0 beyond the end.
