@@ -1,38 +1,40 @@
-//! Requests to the kernel and their answers, one at a time.
+//! Requests to the kernel and their answers, one at a time: rtnetlink's connection, driven by the thread that asks.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket as RawSocket, SocketAddr};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rtnetlink::Handle;
+use rtnetlink::sys::AsyncSocket as _;
+use tokio::runtime::{Builder, Runtime};
 
 /// A socket of requests.
 pub(crate) struct Socket {
-    raw: RawSocket,
+    runtime: Runtime,
+    handle: Handle,
     port: u32,
-    sequence: u32,
 }
 
 impl Socket {
+    /// Opens a socket in the calling thread's network namespace. The caller must not be inside an asynchronous runtime.
     pub(crate) fn open() -> io::Result<Self> {
-        let mut socket = RawSocket::new(NETLINK_ROUTE)?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let (mut connection, handle, _) = rtnetlink::new_connection_with_strict_check()?;
+        let socket = connection.socket_mut().socket_mut();
         let port = socket.bind_auto()?.port_number();
-        socket.connect(&SocketAddr::new(0, 0))?;
-        socket.set_netlink_get_strict_chk(true)?;
         socket.set_rx_buf_sz(RECEIVE_BUFFER)?;
-        // A kernel that does not answer is an error, not a stop.
-        set_socket_timeout(socket.as_fd(), Timeout::Recv, Some(ANSWER))?;
+        runtime.spawn(connection);
+        drop(entered);
         Ok(Self {
-            raw: socket,
+            runtime,
+            handle,
             port,
-            sequence: 0,
         })
     }
 
@@ -46,8 +48,7 @@ impl Socket {
         message: &RouteNetlinkMessage,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
         for _ in 0..ATTEMPTS {
-            self.send(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
-            let (messages, interrupted) = self.answer()?;
+            let (messages, interrupted) = self.ask(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
             if !interrupted {
                 return Ok(messages);
             }
@@ -60,44 +61,45 @@ impl Socket {
 
     /// Asks for a change and waits until it is done.
     pub(crate) fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        self.send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
-        self.answer().map(|_| ())
+        self.ask(message, NLM_F_REQUEST | NLM_F_ACK | flags)
+            .map(|_| ())
     }
 
-    fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        self.sequence = self.sequence.wrapping_add(1);
+    /// The objects of an answer, and whether they changed while they were read.
+    fn ask(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<(Vec<RouteNetlinkMessage>, bool)> {
         let mut header = NetlinkHeader::default();
         header.flags = flags;
-        header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.raw.send(&bytes, 0).map(|_| ())
-    }
-
-    fn answer(&mut self) -> io::Result<(Vec<RouteNetlinkMessage>, bool)> {
-        let mut messages = Vec::new();
-        let mut interrupted = false;
-        loop {
-            let (bytes, _) = self.raw.recv_from_full()?;
-            for message in split(&bytes) {
-                // The rest of an answer that was given up earlier.
-                if message.header.sequence_number != self.sequence {
-                    continue;
-                }
+        let message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        // A connection ends with its socket's first error; what is asked next needs a new one.
+        let mut answers = if let Ok(answers) = self.handle.request(message.clone()) {
+            answers
+        } else {
+            *self = Self::open()?;
+            self.handle.request(message).map_err(io::Error::other)?
+        };
+        let read = async {
+            let mut messages = Vec::new();
+            let mut interrupted = false;
+            while let Some(message) = answers.next().await {
                 interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
                 match message.payload {
                     NetlinkPayload::InnerMessage(message) => messages.push(message),
-                    NetlinkPayload::Done(_) => return Ok((messages, interrupted)),
-                    NetlinkPayload::Error(error) if error.code.is_none() => {
-                        return Ok((messages, interrupted));
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(error.to_io());
                     }
-                    NetlinkPayload::Error(error) => return Err(error.to_io()),
                     _ => {}
                 }
             }
-        }
+            Ok((messages, interrupted))
+        };
+        // A kernel that does not answer is an error, not a stop.
+        self.runtime
+            .block_on(async { tokio::time::timeout(ANSWER, read).await })
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 }
 
