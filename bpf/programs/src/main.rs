@@ -20,6 +20,8 @@ use crate::{
 
 /// `TCX_NEXT`, and "no opinion" to a clsact filter: other people's programs run after ours.
 const NEXT: i32 = -1;
+/// `TC_ACT_REDIRECT`.
+const REDIRECT: i32 = 7;
 /// `TC_ACT_SHOT`.
 const DROP: i32 = 2;
 
@@ -77,8 +79,8 @@ fn run(hook: Hook, ctx: &TcContext) -> i32 {
         }
         Verdict::Neigh => {
             mark(ctx, true);
-            // SAFETY: no parameters means that the kernel looks the next hop up.
-            unsafe { helper::bpf_redirect_neigh(way.ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+            // Where to was noted with the lookup that found no neighbour.
+            REDIRECT
         }
         Verdict::Drop(_) => DROP,
     }

@@ -3,7 +3,7 @@
 use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
-    EbpfContext as _, bindings::bpf_fib_lookup as FibLookup, helpers::generated as helper,
+    EbpfContext as _, bindings::{bpf_fib_lookup as FibLookup, bpf_redir_neigh as NextHop}, helpers::generated as helper,
     programs::TcContext,
 };
 use cleat_bpf::{
@@ -208,6 +208,18 @@ fn next_hop<F: Maps>(ctx: *mut c_void, key: &FlowKey<F>, ifindex: u32, way: &mut
     // SAFETY: the context and the parameters outlive the call. The size is what the oldest kernel knows as well.
     let answer =
         unsafe { helper::bpf_fib_lookup(ctx, &raw mut lookup, size_of::<FibLookup>() as i32, 0) };
+    if answer == FIB_NO_NEIGHBOUR {
+        // Among equal paths the kernel would choose again, without the ports, and might ask this interface for the
+        // neighbour of another: it is told the next hop here. The helper only notes it; `Verdict::Neigh` makes it so.
+        let mut next_hop: NextHop = unsafe { core::mem::zeroed() };
+        next_hop.nh_family = u32::from(lookup.family);
+        // SAFETY: the lookup wrote the next hop of its family over the destination; four words hold either.
+        next_hop.__bindgen_anon_1.ipv6_nh = unsafe { lookup.__bindgen_anon_4.ipv6_dst };
+        // SAFETY: the parameters outlive the call, which copies them.
+        unsafe {
+            helper::bpf_redirect_neigh(lookup.ifindex, &raw mut next_hop, size_of::<NextHop>() as i32, 0)
+        };
+    }
     way.ifindex = lookup.ifindex;
     way.macs = Macs::new(lookup.dmac, lookup.smac);
     // SAFETY: a number whichever field was written.
