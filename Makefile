@@ -13,7 +13,7 @@ setup: ## install what everything below needs (apt and cargo; says what it insta
 
 demo: ## build release, bring up two hosts behind a ToR pair, show policy and BGP at work, take it all down (root)
 	@scripts/setup test
-	@cargo build --release -p cleat -p netlab
+	@cargo build --release --bin cleat --bin netlab --bin cleat-bench
 	@$(SUDO) target/release/netlab demo
 
 test: ## all tests: pure, kernel, fuzz corpora, and the lab with BIRD, FRR, GoBGP and etcd (root)
@@ -26,7 +26,7 @@ lint: ## rustfmt, clippy, documentation, pure crates stay pure, licences, adviso
 
 bench: ## cleat beside plain forwarding and the iptables dataplanes, interleaved; prints ratios (root)
 	@scripts/setup all
-	@cargo build --release -p cleat -p netlab
+	@cargo build --release --bin cleat --bin netlab --bin cleat-bench
 	@$(SUDO) target/release/cleat-bench run --at-most crr-pod=1.05,rr-pod=1.00,udp-pod=0.95,crr-pod6=1.05,rr-pod6=1.00,udp-pod6=0.95
 
 matrix: ## load, attach and test-run the eBPF programs on Debian's 5.10, 6.1, 6.12 and newest kernels in QEMU
