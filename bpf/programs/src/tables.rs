@@ -3,7 +3,9 @@
 use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
-    EbpfContext as _, bindings::{bpf_fib_lookup as FibLookup, bpf_redir_neigh as NextHop}, helpers::generated as helper,
+    EbpfContext as _,
+    bindings::{bpf_fib_lookup as FibLookup, bpf_redir_neigh as NextHop},
+    helpers::generated as helper,
     programs::TcContext,
 };
 use cleat_bpf::{
@@ -217,7 +219,12 @@ fn next_hop<F: Maps>(ctx: *mut c_void, key: &FlowKey<F>, ifindex: u32, way: &mut
         next_hop.__bindgen_anon_1.ipv6_nh = unsafe { lookup.__bindgen_anon_4.ipv6_dst };
         // SAFETY: the parameters outlive the call, which copies them.
         unsafe {
-            helper::bpf_redirect_neigh(lookup.ifindex, &raw mut next_hop, size_of::<NextHop>() as i32, 0)
+            helper::bpf_redirect_neigh(
+                lookup.ifindex,
+                &raw mut next_hop,
+                size_of::<NextHop>() as i32,
+                0,
+            )
         };
     }
     way.ifindex = lookup.ifindex;
