@@ -154,7 +154,9 @@ where
 /// How much of a timeout counts, in twentieths: all up to four fifths of the table, one when it is full.
 fn patience(entries: usize, room: usize) -> u64 {
     let fifth = (room / 5).max(1);
-    let over = entries.saturating_sub(room - room / 5).min(fifth);
+    let over = entries
+        .saturating_sub(room.saturating_sub(fifth))
+        .min(fifth);
     20 - (over * 19 / fifth) as u64
 }
 

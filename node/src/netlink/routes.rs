@@ -299,5 +299,6 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-/// The metric of our routes: what the kernel gives IPv6 routes by default, and Calico its own of both families.
-pub const METRIC: u32 = 1024;
+/// The metric of our routes: one above what the kernel gives IPv6 routes by default, so that a route which a CNI plugin or an
+/// administrator added for the same prefix stands beside ours and is preferred, as it is in IPv4.
+pub const METRIC: u32 = 1025;

@@ -133,7 +133,7 @@ fn routes_of_others_are_neither_seen_nor_replaced_nor_removed() {
             ("-6", "fd00:1::/64", "2001:db8:0::254", "2001:db8:1::254"),
         ] {
             ip(&format!(
-                "{family} route add {net} via {foreign} metric 1024 proto static"
+                "{family} route add {net} via {foreign} metric {METRIC} proto static"
             ));
             let before = ip(&format!("{family} route show {net}"));
             let mut ours = BTreeSet::new();
