@@ -427,8 +427,13 @@ fn drain(socket: &UdpSocket, shared: &Shared) {
             for (header, payload) in messages.iter_mut().zip(&mut payloads).take(count as usize) {
                 if payload[0] == PING[0] {
                     payload[0] = 0;
-                    // SAFETY: the header was filled by the kernel and still points to live buffers.
-                    unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header.msg_hdr, 0) };
+                    // SAFETY: the header was filled by the kernel and still points to live buffers, of which only as much as
+                    // came in is sent back; the vector is whole again before the next receive.
+                    unsafe {
+                        (*header.msg_hdr.msg_iov).iov_len = header.msg_len as usize;
+                        libc::sendmsg(socket.as_raw_fd(), &raw const header.msg_hdr, 0);
+                        (*header.msg_hdr.msg_iov).iov_len = payload.len();
+                    }
                 }
             }
             shared.datagrams.fetch_add(count as u64, Relaxed);
