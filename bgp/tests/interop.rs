@@ -18,6 +18,20 @@ use ipnet::IpNet;
 
 #[test]
 fn bird_and_we_exchange_routes_of_both_families() {
+    with_bird("bird", "65002", |table| {
+        table.matches("BGP.as_path: 65001\n").count() == 2
+    });
+}
+
+#[test]
+fn bird_in_our_own_as_and_we_exchange_routes_of_both_families() {
+    with_bird("ibird", "65001", |table| {
+        table.matches("BGP.as_path: \n").count() == 2
+            && table.matches("BGP.local_pref: 100\n").count() == 2
+    });
+}
+
+fn with_bird(name: &str, asn: &str, has_our_path: fn(&str) -> bool) {
     let config = "
         log stderr all;
         router id 10.99.0.2;
@@ -25,15 +39,16 @@ fn bird_and_we_exchange_routes_of_both_families() {
         protocol static s4 { ipv4; route 203.0.113.0/24 blackhole; }
         protocol static s6 { ipv6; route 2001:db8:113::/48 blackhole; }
         protocol bgp cleat {
-            local 10.99.0.2 as 65002;
+            local 10.99.0.2 as ASN;
             neighbor 10.99.0.1 as 65001;
             graceful restart on;
             ipv4 { import all; export all; };
             ipv6 { import all; export all; next hop address fd99::2; };
-        }";
-    with_router("bird", |lab| {
+        }"
+    .replace("ASN", asn);
+    with_router(name, |lab| {
         let control = lab.file("bird.ctl");
-        let config = lab.write("bird.conf", config);
+        let config = lab.write("bird.conf", &config);
         let pid = lab.file("bird.pid");
         let bird = lab.start("bird", &["-f", "-c", &config, "-s", &control, "-P", &pid]);
         let table = || {
@@ -42,8 +57,8 @@ fn bird_and_we_exchange_routes_of_both_families() {
                 &["-s", &control, "show", "route", "all", "protocol", "cleat"],
             )
         };
-        exchange(lab, &bird, &table, |table| {
-            table.matches("BGP.as_path: 65001\n").count() == 2
+        exchange(lab, asn.parse().unwrap(), &bird, &table, |table| {
+            has_our_path(table)
                 && table.contains("BGP.next_hop: 10.99.0.1")
                 && table.contains("BGP.next_hop: fd99::1")
         });
@@ -102,7 +117,7 @@ fn frr_and_we_exchange_routes_of_both_families() {
             };
             show("ipv4") + &show("ipv6")
         };
-        exchange(lab, &bgpd, &table, |table| {
+        exchange(lab, 65002, &bgpd, &table, |table| {
             table.matches("\"path\":\"65001\"").count() == 2
                 && table.contains("\"ip\":\"10.99.0.1\"")
                 && table.contains("\"ip\":\"fd99::1\"")
@@ -161,7 +176,7 @@ fn gobgp_and_we_exchange_routes_of_both_families() {
         }
         let table =
             || gobgp("neighbor 10.99.0.1 adj-in") + &gobgp("neighbor 10.99.0.1 adj-in -a ipv6");
-        exchange(lab, &gobgpd, &table, |table| {
+        exchange(lab, 65002, &gobgpd, &table, |table| {
             let line = |wanted: &[&str]| {
                 table
                     .lines()
@@ -176,12 +191,13 @@ fn gobgp_and_we_exchange_routes_of_both_families() {
 /// Starts a speaker, and sees our routes at the router and the router's with us.
 fn exchange(
     lab: &Lab,
+    asn: u32,
     router: &Daemon,
     table: &dyn Fn() -> String,
     has_ours: impl Fn(&str) -> bool,
 ) {
     let mut config = Config::new([10, 99, 0, 1].into(), 65001);
-    let mut peer = PeerConfig::new(65002);
+    let mut peer = PeerConfig::new(asn);
     peer.connect_retry = Duration::from_secs(1);
     peer.next_hops = [(Family::Ipv6Unicast, "fd99::1".parse().unwrap())].into();
     config.peers = [("10.99.0.2".parse::<IpAddr>().unwrap().into(), peer)].into();
@@ -261,10 +277,10 @@ fn exchange(
     );
     let paths = runtime.block_on(speaker.routes(RouteFilter::default()));
     let foreign = paths.iter().filter(|path| path.peer.is_some());
+    // Inside an AS nobody adds it to the path.
+    let path = if asn == 65001 { "" } else { "65002" };
     assert!(
-        foreign
-            .map(|path| path.as_path.as_str())
-            .eq(["65002", "65002"]),
+        foreign.map(|path| path.as_path.as_str()).eq([path, path]),
         "{paths:#?}"
     );
     assert_eq!(status().update_errors, 0, "{}", seen());
@@ -272,7 +288,7 @@ fn exchange(
     runtime.block_on(speaker.stop(Stop::Shutdown("the test is over".into())));
     wait(
         "our routes gone at the router",
-        || (!table().contains("65001")).then_some(()),
+        || (!table().contains("10.1.0.0/26")).then_some(()),
         || table() + &router.log(),
     );
 }
