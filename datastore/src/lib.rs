@@ -9,7 +9,6 @@
 //! store in memory are plain code.
 #![forbid(unsafe_code)]
 
-pub mod cross;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod ipam;

@@ -64,18 +64,40 @@ pub fn between(objects: &BTreeMap<Key, Arc<Resource>>) -> Vec<Problem> {
 
 type Claims<'a, T> = BTreeMap<T, Vec<(&'a Key, String)>>;
 
+/// What a workload's interface is called wherever it is: namespace, orchestrator, workload or pod or container, endpoint.
+type Identity<'a> = (Option<&'a str>, &'a str, Option<&'a str>, &'a str);
+
+fn identity(endpoint: &WorkloadEndpoint) -> Identity<'_> {
+    let spec = &endpoint.spec;
+    let workload = spec.workload.as_deref().or(spec.pod.as_deref());
+    (
+        endpoint.metadata.namespace.as_deref(),
+        &spec.orchestrator,
+        workload.or(spec.container_id.as_deref()),
+        &spec.endpoint,
+    )
+}
+
 #[derive(Default)]
 struct Found<'a> {
     tiers: BTreeSet<&'a str>,
     addresses: Claims<'a, IpAddr>,
+    /// Who has an address already, for workloads that are on their way to another node.
+    at_home: BTreeMap<(IpAddr, Identity<'a>), &'a str>,
     node_addresses: Claims<'a, IpAddr>,
     interfaces: Claims<'a, String>,
     pools: Vec<(&'a Key, ipnet::IpNet)>,
 }
 
 impl<'a> Found<'a> {
-    fn endpoint(&mut self, key: &'a Key, endpoint: &WorkloadEndpoint) {
+    fn endpoint(&mut self, key: &'a Key, endpoint: &'a WorkloadEndpoint) {
         for (index, network) in endpoint.spec.ip_networks.iter().enumerate() {
+            let node = endpoint.spec.node.as_str();
+            let claim = (network.addr(), identity(endpoint));
+            // During a live migration one interface of one workload is at both ends for a while.
+            if *self.at_home.entry(claim).or_insert(node) != node {
+                continue;
+            }
             self.addresses
                 .entry(network.addr())
                 .or_default()
@@ -194,6 +216,22 @@ mod tests {
             json!({"orchestrator": "cni", "node": node, "containerID": name, "endpoint": "eth0",
                    "interfaceName": interface, "ipNetworks": [address]}),
         )
+    }
+
+    #[test]
+    fn a_workload_on_its_way_to_another_node_may_be_on_both() {
+        let machine = |node: &str, workload: &str| {
+            manifest(
+                "WorkloadEndpoint",
+                &format!("{node}-openstack-{workload}-port"),
+                json!({"orchestrator": "openstack", "node": node, "workload": workload, "endpoint": "port",
+                       "interfaceName": "tapport", "ipNetworks": ["10.65.0.2/32"]}),
+            )
+        };
+        let moving = objects(&[machine("a", "vm"), machine("b", "vm")]);
+        assert_eq!(between(&moving), []);
+        let other = objects(&[machine("a", "vm"), machine("b", "other")]);
+        assert_eq!(between(&other).len(), 2, "{:?}", between(&other));
     }
 
     #[test]
