@@ -18,6 +18,7 @@ pub mod manifest;
 mod problem;
 pub mod resource;
 pub mod selector;
+pub mod snapshot;
 pub mod store;
 pub mod value;
 pub mod wep_name;

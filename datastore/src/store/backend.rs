@@ -273,7 +273,7 @@ fn default_allow_entry() -> Entry {
 }
 
 /// The object of an entry as it comes from a store, with its revision in the metadata.
-pub(super) fn entry(key: Key, bytes: &[u8], revision: u64) -> Entry {
+pub(crate) fn entry(key: Key, bytes: &[u8], revision: u64) -> Entry {
     let resource = crate::resource::decode(&key, bytes).map(|mut resource| {
         if let Some(metadata) = resource.metadata_mut() {
             metadata.resource_version = Some(revision.to_string());

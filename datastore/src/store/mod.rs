@@ -21,6 +21,7 @@ use futures::future::BoxFuture;
 
 use crate::{Key, Kind, Problem, Resource};
 
+pub(crate) use backend::entry;
 pub use backend::initialize;
 #[cfg(feature = "dir")]
 pub use dir::Dir;
