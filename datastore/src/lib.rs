@@ -20,6 +20,7 @@ pub mod resource;
 pub mod selector;
 pub mod snapshot;
 pub mod store;
+pub mod time;
 pub mod value;
 pub mod wep_name;
 pub mod yaml;

@@ -12,8 +12,8 @@ use super::{
     addr::{address_at, place_of},
     keys::Owner,
     model::{AllocationBlock, Attribute, clean_handle},
-    time::Timestamp,
 };
+use crate::time::Timestamp;
 
 /// The handle of the places that a Windows host keeps from each of its blocks.
 pub const WINDOWS_HANDLE: &str = "windows-reserved-ipam-handle";

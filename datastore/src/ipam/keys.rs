@@ -13,7 +13,8 @@ pub const CONFIG: &str = "/calico/ipam/v2/config";
 pub const HANDLES: &str = "/calico/ipam/v2/handle/";
 /// Where the blocks of both families lie.
 pub const BLOCKS: &str = "/calico/ipam/v2/assignment/";
-const ROOT: &str = "/calico/ipam/v2/";
+/// Where all of IPAM lies.
+pub const ROOT: &str = "/calico/ipam/v2/";
 
 /// Who a block is kept for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +44,8 @@ impl Owner {
         }
     }
 
-    fn kind(&self) -> &'static str {
+    /// What it is: `host` or `virtual`.
+    pub fn kind(&self) -> &'static str {
         match self {
             Owner::Host(_) => "host",
             Owner::Virtual(_) => "virtual",
@@ -113,6 +115,12 @@ pub fn parse_affinity(key: &str) -> Option<(Owner, IpNet)> {
     let (kind, name, family, rest) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let owner = Owner::from_parts(kind, name)?;
     Some((owner, parse_cidr(family, rest.strip_prefix("block/")?)?))
+}
+
+/// The owner that lies here itself.
+pub fn parse_host(key: &str) -> Option<Owner> {
+    let (kind, name) = key.strip_prefix(ROOT)?.split_once('/')?;
+    Owner::from_parts(kind, name)
 }
 
 /// The id of the handle that lies here.

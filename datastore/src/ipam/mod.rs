@@ -22,6 +22,7 @@ mod affinity;
 mod assign;
 mod block;
 mod check;
+pub mod documents;
 #[cfg(feature = "etcd")]
 mod etcd;
 pub mod keys;
@@ -34,7 +35,6 @@ mod show;
 mod split;
 #[cfg(test)]
 mod tests;
-pub mod time;
 mod view;
 
 use std::{
@@ -59,6 +59,7 @@ pub use self::{
     assign::{AddressRequest, AssignRequest, MAX_ADDRESSES},
     block::{Assignee, HostReserved, Reservations, WINDOWS_HANDLE},
     check::Finding,
+    documents::{Dump, Restored},
     keys::Owner,
     memory::MemoryKv,
     model::{AllocationBlock, Attribute, Handle, IpamConfig},
@@ -179,6 +180,20 @@ pub enum IpamError {
         /// The prefix length of the blocks.
         block_len: u8,
     },
+    /// Documents cannot be restored. None was.
+    #[error("{} of the documents cannot be restored: {}", .0.len(), list(.0))]
+    BadDocuments(Vec<Problem>),
+    /// What was to be restored is there already and says something else.
+    #[error("{0} is there already and says something else")]
+    Exists(String),
+    /// A block that was to be restored shares addresses with one that is there.
+    #[error("{block} overlaps {other}, which is there")]
+    Overlaps {
+        /// The block.
+        block: IpNet,
+        /// The one that is there.
+        other: IpNet,
+    },
     /// The net is smaller than a block of its pool.
     #[error("{0} is smaller than a block")]
     SmallerThanBlock(IpNet),
@@ -198,6 +213,11 @@ pub enum IpamError {
     /// the handle before trying again.
     #[error(transparent)]
     Unavailable(#[from] KvError),
+}
+
+fn list(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("; ")
 }
 
 /// How often a decision is made anew before giving up. Every time, somebody else has succeeded.
@@ -379,6 +399,31 @@ impl<K: Kv> Ipam<K> {
     /// Everything that does not fit together.
     pub async fn check(&self) -> Result<Vec<Finding>, IpamError> {
         self.run(|draft| check::check(draft)).await
+    }
+
+    /// Everything there is, at one moment.
+    pub async fn dump(&self) -> Result<Dump, IpamError> {
+        self.run(|draft| documents::dump(draft)).await
+    }
+
+    /// Stores documents that [`Ipam::dump`] has made, in groups; every one is read before the first
+    /// is stored. What is there already and says something else stops it, unless it is to be
+    /// replaced; restoring the same again goes on where it stopped.
+    pub async fn restore(
+        &self,
+        documents: &[serde_json::Value],
+        replace: bool,
+    ) -> Result<Restored, IpamError> {
+        let parsed = documents::parse(documents).map_err(IpamError::BadDocuments)?;
+        let mut restored = Restored::default();
+        for chunk in parsed.chunks(documents::CHUNK) {
+            let more = self
+                .run(|draft| documents::restore(draft, chunk, replace))
+                .await?;
+            restored.written += more.written;
+            restored.unchanged += more.unchanged;
+        }
+        Ok(restored)
     }
 
     /// Splits a pool into some of equal size, and returns their names.

@@ -9,10 +9,9 @@ use serde_json::{Map, Value};
 use super::{
     addr::version,
     keys::{Owner, parse_block},
-    time::Timestamp,
 };
 pub use crate::resource::{AffinityState, BlockAffinity};
-use crate::{Problem, resource::MAX_VALUE_LEN, value::IpVersion};
+use crate::{Problem, resource::MAX_VALUE_LEN, time::Timestamp, value::IpVersion};
 
 /// A block of addresses and what they are assigned to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -188,6 +187,7 @@ impl AllocationBlock {
     /// allocation for each address, and an attribute for each allocation.
     pub fn decode(key: &str, bytes: &[u8]) -> Result<Self, Problem> {
         let mut block: Self = decode(key, bytes)?;
+        block.adopt_host_affinity();
         let problem = |field: &str, reason: String| Err(Problem::new(key, field, reason));
         block.cidr = block.cidr.trunc();
         if parse_block(key) != Some(block.cidr) {
@@ -217,6 +217,15 @@ impl AllocationBlock {
             return problem(&format!("unallocated[{at}]"), reason);
         }
         Ok(block)
+    }
+
+    /// Old clients wrote who a block is kept for as a host's bare name.
+    fn adopt_host_affinity(&mut self) {
+        if self.affinity.is_none()
+            && let Some(Value::String(host)) = self.extra.remove("hostAffinity")
+        {
+            self.affinity = Some(format!("host:{host}"));
+        }
     }
 
     /// How many addresses it has.

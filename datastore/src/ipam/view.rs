@@ -15,9 +15,8 @@ use super::{
     keys::Owner,
     kv::{Answer, Condition, Transaction, Want, Write},
     model::{self, AllocationBlock, BlockAffinity, Handle, IpamConfig},
-    time::Timestamp,
 };
-use crate::{Problem, value::IpVersion};
+use crate::{Problem, time::Timestamp, value::IpVersion};
 
 /// A time, and a number that nobody else has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,6 +184,11 @@ impl<'v> Draft<'v> {
 
     pub(super) fn put(&mut self, key: String, value: &impl Serialize) {
         self.changed.insert(key, Some(model::encode(value)));
+    }
+
+    /// Stores what is in its form already.
+    pub(super) fn put_bytes(&mut self, key: String, value: Vec<u8>) {
+        self.changed.insert(key, Some(value));
     }
 
     pub(super) fn delete(&mut self, key: String) {

@@ -1,7 +1,5 @@
 //! What an object gets on its way into a store: identity, defaults, and the names of its policy.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use serde_json::Map;
 
 use super::{Entry, StoreError};
@@ -12,6 +10,7 @@ use crate::{
         PolicyType, Profile, ProfileSpec, Rule, TierAction, policy_name,
     },
     selector::Selector,
+    time::Timestamp,
     value::Action,
 };
 
@@ -77,7 +76,7 @@ pub(super) fn new(resource: &Resource) -> Result<(Key, Resource), StoreError> {
     default_fields(&mut resource);
     if let Some(metadata) = resource.metadata_mut() {
         metadata.uid = Some(uuid::Uuid::new_v4().to_string());
-        metadata.creation_timestamp = Some(timestamp(seconds_since_epoch()));
+        metadata.creation_timestamp = Some(Timestamp::now().to_string());
         metadata.resource_version = None;
     }
     name_policy(&mut resource, key.name());
@@ -106,7 +105,7 @@ pub(super) fn replacement(
         let old_time = old_metadata.and_then(|old| old.creation_timestamp.clone());
         metadata.creation_timestamp = old_time
             .or(metadata.creation_timestamp.take())
-            .or_else(|| Some(timestamp(seconds_since_epoch())));
+            .or_else(|| Some(Timestamp::now().to_string()));
     }
     if keep_status
         && let Some(status) = old.and_then(|old| old.extra()?.get("status"))
@@ -205,51 +204,5 @@ fn name_policy(resource: &mut Resource, user_name: &str) {
     let tier = tier.clone();
     if let Some(metadata) = resource.metadata_mut() {
         policy_name::write(metadata, user_name, tier.as_deref());
-    }
-}
-
-fn seconds_since_epoch() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs())
-}
-
-/// RFC 3339 to the second, in UTC.
-fn timestamp(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March here, so that the day that some years have comes last.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_written_as_rfc_3339_has_them() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_709_251_199, "2024-02-29T23:59:59Z"),
-            (1_795_310_272, "2026-11-22T01:17:52Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(timestamp(seconds), text);
-        }
     }
 }

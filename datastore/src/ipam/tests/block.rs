@@ -9,14 +9,13 @@ use serde_json::json;
 use crate::ipam::{
     AllocationBlock, Assignee, Handle, IpamConfig, Owner, Reservations, addr, keys,
     model::{clean_handle, decode_affinity},
-    time,
 };
 
 const START: i64 = 1_800_000_000;
 
 fn fresh(cidr: IpNet, host: &str) -> AllocationBlock {
     let owner = Owner::host(host);
-    AllocationBlock::new(cidr, Some(&owner), None, time::Timestamp(START), 1)
+    AllocationBlock::new(cidr, Some(&owner), None, crate::time::Timestamp(START), 1)
 }
 
 fn assignee(handle: &str) -> Assignee {
@@ -120,7 +119,7 @@ proptest! {
             reserved.iter().map(|place| IpNet::from(addr::address_at(cidr, *place).unwrap())),
         );
         let mut block = fresh(cidr, "a");
-        let mut time = time::Timestamp(START);
+        let mut time = crate::time::Timestamp(START);
         // Who has which address, by a model that knows nothing of attributes.
         let mut held: BTreeMap<u32, u8> = BTreeMap::new();
         for step in steps {
@@ -186,7 +185,7 @@ proptest! {
         let _ = IpamConfig::decode(keys::CONFIG, &bytes);
         let _ = decode_affinity("x", &bytes);
         let text = String::from_utf8_lossy(&bytes);
-        let _ = (keys::parse_block(&text), keys::parse_affinity(&text), text.parse::<time::Timestamp>());
+        let _ = (keys::parse_block(&text), keys::parse_affinity(&text), text.parse::<crate::time::Timestamp>());
     }
 
     #[test]
@@ -207,8 +206,8 @@ proptest! {
             let places: BTreeSet<u32> = taken.iter().map(|address| block.place(*address).unwrap()).collect();
             prop_assert_eq!(places.len(), taken.len());
             prop_assert!(places.is_disjoint(&before));
-            block.give_back(&[0, 1, 2, 3, 9], time::Timestamp(START));
-            block.collect(time::Timestamp(START), 0);
+            block.give_back(&[0, 1, 2, 3, 9], crate::time::Timestamp(START));
+            block.collect(crate::time::Timestamp(START), 0);
             prop_assert!(block.is_empty());
         }
     }

@@ -2,6 +2,7 @@
 
 mod assigning;
 mod block;
+mod documents;
 mod keeping;
 
 use std::{
@@ -193,5 +194,11 @@ fn request(family: Family, host: &str, handle: &str, count: usize) -> AssignRequ
 
 fn fresh(cidr: IpNet, host: &str) -> AllocationBlock {
     let owner = Owner::host(host);
-    AllocationBlock::new(cidr, Some(&owner), None, time::Timestamp(START as i64), 1)
+    AllocationBlock::new(
+        cidr,
+        Some(&owner),
+        None,
+        crate::time::Timestamp(START as i64),
+        1,
+    )
 }

@@ -1,6 +1,10 @@
-//! Times as IPAM stores them: RFC 3339 to the second, in UTC.
+//! Times as they are stored: RFC 3339 to the second, in UTC.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// A second since 1970, in UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,6 +16,14 @@ pub struct Timestamp(pub i64);
 pub struct NoTimestamp;
 
 impl Timestamp {
+    /// The system's time.
+    pub fn now() -> Self {
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        Self(seconds as i64)
+    }
+
     /// How many seconds have passed since then; none if it is still to come.
     pub fn seconds_until(self, now: Timestamp) -> u64 {
         now.0.saturating_sub(self.0).max(0) as u64
@@ -108,6 +120,13 @@ mod tests {
     fn times_are_read_with_any_offset_and_written_in_utc() {
         for (text, seconds, written) in [
             ("1970-01-01T00:00:00Z", 0, "1970-01-01T00:00:00Z"),
+            ("2000-02-28T23:59:59Z", 951_782_399, "2000-02-28T23:59:59Z"),
+            ("2000-02-29T00:00:00Z", 951_782_400, "2000-02-29T00:00:00Z"),
+            (
+                "2100-03-01T00:00:00Z",
+                4_107_542_400,
+                "2100-03-01T00:00:00Z",
+            ),
             (
                 "2024-02-29T23:59:59Z",
                 1_709_251_199,
