@@ -2,161 +2,36 @@
 //!
 //! A [`Key`] and its path in etcd are two spellings of one thing: [`Key::path`] writes it,
 //! [`Key::parse`] reads it, and a path that would not be written back letter for letter is no key of
-//! ours. Other keys under the same prefix (IPAM blocks, statuses, kinds of later releases) parse to
-//! `None` and are left alone.
+//! ours. Other keys under the same prefixes (statuses, kinds of later releases) parse to `None` and are
+//! left alone.
 
 use std::{fmt, str::FromStr};
 
 use ipnet::IpNet;
 
+pub use crate::kind::Kind;
+
 /// Where the v3 resources lie.
 pub const RESOURCE_ROOT: &str = "/calico/resources/v3/projectcalico.org/";
-/// Where the affinities of IPAM blocks to hosts lie.
+/// Where the kinds lie that Calico keeps in no etcd.
+pub const CLEAT_ROOT: &str = "/cleat/resources/v1/";
+/// Where the affinities of IPAM blocks to hosts lie, and the hosts that have had any.
 pub const AFFINITY_ROOT: &str = "/calico/ipam/v2/host/";
-
-/// A kind of v3 resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "a variant is the kind of that name")]
-pub enum Kind {
-    BgpConfiguration,
-    BgpPeer,
-    GlobalNetworkPolicy,
-    GlobalNetworkSet,
-    IpPool,
-    NetworkPolicy,
-    NetworkSet,
-    Node,
-    Profile,
-    Tier,
-    WorkloadEndpoint,
-}
-
-struct KindFacts {
-    name: &'static str,
-    plural: &'static str,
-    namespaced: bool,
-    aliases: &'static [&'static str],
-}
-
-impl Kind {
-    /// Every kind, in the order of the names.
-    pub const ALL: [Kind; 11] = [
-        Kind::BgpConfiguration,
-        Kind::BgpPeer,
-        Kind::GlobalNetworkPolicy,
-        Kind::GlobalNetworkSet,
-        Kind::IpPool,
-        Kind::NetworkPolicy,
-        Kind::NetworkSet,
-        Kind::Node,
-        Kind::Profile,
-        Kind::Tier,
-        Kind::WorkloadEndpoint,
-    ];
-
-    /// The name as it stands in `kind:`.
-    pub fn name(self) -> &'static str {
-        self.facts().name
-    }
-
-    /// The name as it stands in a path.
-    pub fn plural(self) -> &'static str {
-        self.facts().plural
-    }
-
-    /// Whether objects of this kind lie in a namespace.
-    pub fn namespaced(self) -> bool {
-        self.facts().namespaced
-    }
-
-    /// What the command line accepts beside the name, in lower case.
-    pub fn aliases(self) -> &'static [&'static str] {
-        self.facts().aliases
-    }
-
-    /// The kind of a path's segment.
-    pub fn from_plural(plural: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.plural() == plural)
-    }
-
-    /// The kind written exactly so in `kind:`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// The kind meant by a word on the command line: name, plural or alias, in any case.
-    pub fn from_word(word: &str) -> Option<Self> {
-        let word = word.to_ascii_lowercase();
-        Self::ALL.into_iter().find(|kind| {
-            kind.name().eq_ignore_ascii_case(&word)
-                || kind.plural() == word
-                || kind.aliases().contains(&word.as_str())
-        })
-    }
-
-    fn facts(self) -> KindFacts {
-        let (name, plural, namespaced, aliases): (_, _, _, &'static [&'static str]) = match self {
-            Kind::BgpConfiguration => (
-                "BGPConfiguration",
-                "bgpconfigurations",
-                false,
-                &["bgpconfig", "bgpconfigs"],
-            ),
-            Kind::BgpPeer => ("BGPPeer", "bgppeers", false, &["bgpp", "bgpps", "bp"]),
-            Kind::GlobalNetworkPolicy => (
-                "GlobalNetworkPolicy",
-                "globalnetworkpolicies",
-                false,
-                &["gnp", "gnps"],
-            ),
-            Kind::GlobalNetworkSet => (
-                "GlobalNetworkSet",
-                "globalnetworksets",
-                false,
-                &["gnetset", "gnetsets"],
-            ),
-            Kind::IpPool => (
-                "IPPool",
-                "ippools",
-                false,
-                &["ipp", "ipps", "pool", "pools"],
-            ),
-            Kind::NetworkPolicy => (
-                "NetworkPolicy",
-                "networkpolicies",
-                true,
-                &["np", "nps", "policy", "policies", "pol", "pols"],
-            ),
-            Kind::NetworkSet => ("NetworkSet", "networksets", true, &["netset", "netsets"]),
-            Kind::Node => ("Node", "nodes", false, &["no", "nos"]),
-            Kind::Profile => ("Profile", "profiles", false, &["pro", "pros"]),
-            Kind::Tier => ("Tier", "tiers", false, &[]),
-            Kind::WorkloadEndpoint => (
-                "WorkloadEndpoint",
-                "workloadendpoints",
-                true,
-                &["wep", "weps"],
-            ),
-        };
-        KindFacts {
-            name,
-            plural,
-            namespaced,
-            aliases,
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+/// Where the blocks of IPAM lie.
+pub const BLOCK_ROOT: &str = "/calico/ipam/v2/assignment/";
+/// Where the handles of IPAM lie.
+pub const HANDLE_ROOT: &str = "/calico/ipam/v2/handle/";
+/// Where the settings of IPAM lie.
+pub const IPAM_CONFIG: &str = "/calico/ipam/v2/config";
+/// Where the subnets of OpenStack lie.
+pub const SUBNET_ROOT: &str = "/calico/dhcp/v2/";
+/// Everything that a watch follows lies under these, and some that it does not: see [`Key::watched`].
+pub const WATCHED_ROOTS: [&str; 4] = [RESOURCE_ROOT, CLEAT_ROOT, AFFINITY_ROOT, SUBNET_ROOT];
 
 /// The name of an object in the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    /// A v3 resource.
+    /// A resource: one of Calico's v3 API, or one of Kubernetes that cleat keeps beside them.
     Resource {
         /// Its kind.
         kind: Kind,
@@ -171,6 +46,30 @@ pub enum Key {
         host: String,
         /// The block, without host bits.
         block: IpNet,
+    },
+    /// A block of addresses and what they are assigned to.
+    IpamBlock {
+        /// The block, without host bits.
+        block: IpNet,
+    },
+    /// The settings of all IPAM.
+    IpamConfig,
+    /// How many addresses of which blocks one handle holds.
+    IpamHandle {
+        /// The handle.
+        id: String,
+    },
+    /// A host that some clients note beside its claims.
+    IpamHost {
+        /// The node.
+        host: String,
+    },
+    /// A subnet of OpenStack, for its DHCP agents.
+    Subnet {
+        /// The region: `no-region`, or `region-` and its name.
+        region: String,
+        /// The subnet's id in Neutron.
+        id: String,
     },
 }
 
@@ -193,11 +92,29 @@ impl Key {
         }
     }
 
-    /// The kind, for a v3 resource.
+    /// The kind, for a resource.
     pub fn kind(&self) -> Option<Kind> {
         match self {
             Key::Resource { kind, .. } => Some(*kind),
-            Key::BlockAffinity { .. } => None,
+            Key::BlockAffinity { .. }
+            | Key::IpamBlock { .. }
+            | Key::IpamConfig
+            | Key::IpamHandle { .. }
+            | Key::IpamHost { .. }
+            | Key::Subnet { .. } => None,
+        }
+    }
+
+    /// What sort of object it is, in the words of [`Display`](fmt::Display).
+    pub fn sort(&self) -> &'static str {
+        match self {
+            Key::Resource { kind, .. } => kind.name(),
+            Key::BlockAffinity { .. } => "BlockAffinity",
+            Key::IpamBlock { .. } => "IPAMBlock",
+            Key::IpamConfig => "IPAMConfig",
+            Key::IpamHandle { .. } => "IPAMHandle",
+            Key::IpamHost { .. } => "IPAMHost",
+            Key::Subnet { .. } => "Subnet",
         }
     }
 
@@ -205,15 +122,34 @@ impl Key {
     pub fn namespace(&self) -> Option<&str> {
         match self {
             Key::Resource { namespace, .. } => namespace.as_deref(),
-            Key::BlockAffinity { .. } => None,
+            Key::BlockAffinity { .. }
+            | Key::IpamBlock { .. }
+            | Key::IpamConfig
+            | Key::IpamHandle { .. }
+            | Key::IpamHost { .. }
+            | Key::Subnet { .. } => None,
         }
     }
 
-    /// The object's name; of an affinity, the host's.
+    /// The object's name; of an affinity, the host's; empty for what has none.
     pub fn name(&self) -> &str {
         match self {
             Key::Resource { name, .. } => name,
-            Key::BlockAffinity { host, .. } => host,
+            Key::BlockAffinity { host, .. } | Key::IpamHost { host } => host,
+            Key::IpamHandle { id } | Key::Subnet { id, .. } => id,
+            Key::IpamBlock { .. } | Key::IpamConfig => "",
+        }
+    }
+
+    /// Whether a watch follows the object. Blocks and handles change with every workload and matter to
+    /// those alone who assign addresses: they are listed when asked for.
+    pub fn watched(&self) -> bool {
+        match self {
+            Key::Resource { .. } | Key::BlockAffinity { .. } | Key::Subnet { .. } => true,
+            Key::IpamBlock { .. }
+            | Key::IpamConfig
+            | Key::IpamHandle { .. }
+            | Key::IpamHost { .. } => false,
         }
     }
 
@@ -224,86 +160,114 @@ impl Key {
                 kind,
                 namespace: Some(namespace),
                 name,
-            } => format!("{RESOURCE_ROOT}{}/{namespace}/{name}", kind.plural()),
+            } => format!("{}{}/{namespace}/{name}", kind.root(), kind.plural()),
             Key::Resource {
                 kind,
                 namespace: None,
                 name,
-            } => format!("{RESOURCE_ROOT}{}/{name}", kind.plural()),
+            } => format!("{}{}/{name}", kind.root(), kind.plural()),
             Key::BlockAffinity { host, block } => {
-                let family = match block {
-                    IpNet::V4(_) => 4,
-                    IpNet::V6(_) => 6,
-                };
-                format!(
-                    "{AFFINITY_ROOT}{host}/ipv{family}/block/{}-{}",
-                    block.addr(),
-                    block.prefix_len()
-                )
+                format!("{AFFINITY_ROOT}{host}/{}", block_path(*block))
             }
+            Key::IpamBlock { block } => format!("{BLOCK_ROOT}{}", block_path(*block)),
+            Key::IpamConfig => IPAM_CONFIG.to_owned(),
+            Key::IpamHandle { id } => format!("{HANDLE_ROOT}{id}"),
+            Key::IpamHost { host } => format!("{AFFINITY_ROOT}{host}"),
+            Key::Subnet { region, id } => format!("{SUBNET_ROOT}{region}/subnet/{id}"),
         }
     }
 
     /// The key of a path, or `None` if it is not one of ours.
     pub fn parse(path: &str) -> Option<Self> {
         let key = if let Some(rest) = path.strip_prefix(RESOURCE_ROOT) {
-            Self::parse_resource(rest)
+            Self::parse_resource(RESOURCE_ROOT, rest)
+        } else if let Some(rest) = path.strip_prefix(CLEAT_ROOT) {
+            Self::parse_resource(CLEAT_ROOT, rest)
+        } else if let Some(rest) = path.strip_prefix(AFFINITY_ROOT) {
+            match rest.split_once('/') {
+                None => segment(rest).map(|host| Key::IpamHost { host }),
+                Some((host, block)) => Some(Key::BlockAffinity {
+                    host: segment(host)?,
+                    block: parse_block(block)?,
+                }),
+            }
+        } else if let Some(rest) = path.strip_prefix(BLOCK_ROOT) {
+            parse_block(rest).map(|block| Key::IpamBlock { block })
+        } else if let Some(rest) = path.strip_prefix(HANDLE_ROOT) {
+            segment(rest).map(|id| Key::IpamHandle { id })
+        } else if let Some(rest) = path.strip_prefix(SUBNET_ROOT) {
+            let (region, id) = rest.split_once("/subnet/")?;
+            Some(Key::Subnet {
+                region: segment(region)
+                    .filter(|region| region == "no-region" || region.starts_with("region-"))?,
+                id: segment(id)?,
+            })
         } else {
-            Self::parse_affinity(path.strip_prefix(AFFINITY_ROOT)?)
+            (path == IPAM_CONFIG).then_some(Key::IpamConfig)
         }?;
         // An address has many spellings; only the one that is written back names the object.
         (key.path() == path).then_some(key)
     }
 
-    fn parse_resource(rest: &str) -> Option<Self> {
+    fn parse_resource(root: &str, rest: &str) -> Option<Self> {
         let mut segments = rest.split('/');
-        let kind = Kind::from_plural(segments.next()?)?;
+        let kind = Kind::from_plural(segments.next()?).filter(|kind| kind.root() == root)?;
         let namespace = if kind.namespaced() {
-            Some(segments.next().filter(|text| !text.is_empty())?.to_owned())
+            Some(segment(segments.next()?)?)
         } else {
             None
         };
-        let name = segments.next().filter(|text| !text.is_empty())?.to_owned();
+        let name = segment(segments.next()?)?;
         segments.next().is_none().then_some(Key::Resource {
             kind,
             namespace,
             name,
         })
     }
+}
 
-    fn parse_affinity(rest: &str) -> Option<Self> {
-        let mut segments = rest.split('/');
-        let host = segments.next().filter(|text| !text.is_empty())?;
-        let family = segments.next()?;
-        if segments.next()? != "block" {
-            return None;
-        }
-        let (address, length) = segments.next()?.rsplit_once('-')?;
-        let block = IpNet::from_str(&format!("{address}/{length}")).ok()?;
-        let of_family = match block {
-            IpNet::V4(_) => family == "ipv4",
-            IpNet::V6(_) => family == "ipv6",
-        };
-        (segments.next().is_none() && of_family && block == block.trunc()).then(|| {
-            Key::BlockAffinity {
-                host: host.to_owned(),
-                block,
-            }
-        })
-    }
+/// One part of a path.
+fn segment(text: &str) -> Option<String> {
+    (!text.is_empty() && !text.contains('/')).then(|| text.to_owned())
+}
+
+fn block_path(block: IpNet) -> String {
+    let family = match block {
+        IpNet::V4(_) => 4,
+        IpNet::V6(_) => 6,
+    };
+    format!("ipv{family}/block/{}-{}", block.addr(), block.prefix_len())
+}
+
+fn parse_block(text: &str) -> Option<IpNet> {
+    let (family, rest) = text.split_once("/block/")?;
+    let (address, length) = rest.rsplit_once('-')?;
+    let block = IpNet::from_str(&format!("{address}/{length}")).ok()?;
+    let of_family = match block {
+        IpNet::V4(_) => family == "ipv4",
+        IpNet::V6(_) => family == "ipv6",
+    };
+    (of_family && block == block.trunc()).then_some(block)
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}(", self.sort())?;
         match self {
             Key::Resource {
-                kind,
                 namespace: Some(namespace),
                 name,
-            } => write!(f, "{kind}({namespace}/{name})"),
-            Key::Resource { kind, name, .. } => write!(f, "{kind}({name})"),
-            Key::BlockAffinity { host, block } => write!(f, "BlockAffinity({host}/{block})"),
+                ..
+            } => write!(f, "{namespace}/{name}")?,
+            Key::Resource { name, .. } => f.write_str(name)?,
+            Key::BlockAffinity { host, block } => write!(f, "{host}/{block}")?,
+            Key::IpamBlock { block } => write!(f, "{block}")?,
+            Key::IpamConfig => {}
+            Key::IpamHandle { id } => f.write_str(id)?,
+            Key::IpamHost { host } => f.write_str(host)?,
+            Key::Subnet { region, id } => write!(f, "{region}/{id}")?,
         }
+        f.write_str(")")
     }
 }
 
@@ -337,6 +301,23 @@ mod tests {
                 "/calico/ipam/v2/host/node-1/ipv6/block/fd00:1::-122",
                 "BlockAffinity(node-1/fd00:1::/122)",
             ),
+            ("/calico/ipam/v2/host/node1", "IPAMHost(node1)"),
+            (
+                "/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-26",
+                "IPAMBlock(10.0.0.0/26)",
+            ),
+            (
+                "/calico/ipam/v2/assignment/ipv6/block/fd00::-122",
+                "IPAMBlock(fd00::/122)",
+            ),
+            ("/calico/ipam/v2/handle/k8s.c0", "IPAMHandle(k8s.c0)"),
+            ("/calico/ipam/v2/config", "IPAMConfig()"),
+            ("/calico/dhcp/v2/region-1/subnet/s1", "Subnet(region-1/s1)"),
+            ("/cleat/resources/v1/services/ns/web", "Service(ns/web)"),
+            (
+                "/cleat/resources/v1/endpointslices/ns/web-1",
+                "EndpointSlice(ns/web-1)",
+            ),
         ] {
             let key = Key::parse(path).unwrap();
             assert_eq!(key.to_string(), shown);
@@ -365,9 +346,21 @@ mod tests {
             "/calico/resources/v3/projectcalico.org/networkpolicies/ns/",
             "/calico/resources/v3/projectcalico.org/networkpolicies//x",
             "/calico/resources/v3/projectcalico.org/networkpolicies/ns/x/y",
-            "/calico/resources/v3/projectcalico.org/felixconfigurations/default",
+            "/calico/resources/v3/projectcalico.org/felixconfigurations/ns/default",
+            "/calico/resources/v3/projectcalico.org/services/ns/x",
+            "/calico/resources/v3/projectcalico.org/kubernetesservices/ns/x",
+            "/cleat/resources/v1/nodes/x",
+            "/cleat/resources/v1/services/x",
+            "/calico/ipam/v2/config/",
+            "/calico/ipam/v2/handle/",
+            "/calico/ipam/v2/handle/a/b",
+            "/calico/ipam/v2/host/",
+            "/calico/ipam/v2/assignment/ipv4/block/10.0.0.1-26",
+            "/calico/ipam/v2/assignment/ipv6/block/10.0.0.0-26",
+            "/calico/dhcp/v2/elsewhere/subnet/s1",
+            "/calico/dhcp/v2/no-region/subnet/",
+            "/calico/dhcp/v2/no-region/subnet/a/b",
             "calico/ipam/v2/host/0/ipv0/block/0",
-            "/calico/ipam/v2/host/h",
             "/calico/ipam/v2/host/h/ipv6/block/10.0.0.0-26",
             "/calico/ipam/v2/host/h/ipv4/block/10.0.0.0-33",
             "/calico/ipam/v2/host/h/ipv4/block/10.0.0.1-26",

@@ -13,6 +13,7 @@
 pub mod fuzz;
 pub mod ipam;
 pub mod key;
+mod kind;
 pub mod label_index;
 pub mod manifest;
 mod problem;
@@ -26,7 +27,8 @@ pub mod wep_name;
 pub mod yaml;
 
 pub use ipnet;
-pub use key::{Key, Kind};
+pub use key::Key;
+pub use kind::Kind;
 pub use manifest::parse_documents;
 pub use problem::{Origin, Problem};
 pub use resource::Resource;

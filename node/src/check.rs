@@ -43,13 +43,32 @@ pub fn between(objects: &BTreeMap<Key, Arc<Resource>>) -> Vec<Problem> {
             }
             Resource::IpPool(pool) => found.pools.push((key, pool.spec.cidr.net())),
             Resource::BgpConfiguration(_)
+            | Resource::BgpFilter(_)
             | Resource::BgpPeer(_)
             | Resource::BlockAffinity(_)
+            | Resource::CalicoNodeStatus(_)
+            | Resource::ClusterInformation(_)
+            | Resource::EndpointSlice(_)
+            | Resource::FelixConfiguration(_)
             | Resource::GlobalNetworkPolicy(_)
             | Resource::GlobalNetworkSet(_)
+            | Resource::HostEndpoint(_)
+            | Resource::IpReservation(_)
+            | Resource::IpamBlock(_)
+            | Resource::IpamConfig(_)
+            | Resource::IpamConfiguration(_)
+            | Resource::IpamHandle(_)
+            | Resource::IpamHost(_)
+            | Resource::KubeControllersConfiguration(_)
+            | Resource::LiveMigration(_)
             | Resource::NetworkPolicy(_)
             | Resource::NetworkSet(_)
             | Resource::Profile(_)
+            | Resource::Service(_)
+            | Resource::StagedGlobalNetworkPolicy(_)
+            | Resource::StagedKubernetesNetworkPolicy(_)
+            | Resource::StagedNetworkPolicy(_)
+            | Resource::Subnet(_)
             | Resource::Tier(_) => {}
         }
     }
@@ -114,24 +133,10 @@ impl<'a> Found<'a> {
     }
 
     fn unknown_tiers(&self, objects: &BTreeMap<Key, Arc<Resource>>) -> Vec<Problem> {
-        let tier = |resource: &Resource| match resource {
-            Resource::GlobalNetworkPolicy(policy) => policy.spec.tier.clone(),
-            Resource::NetworkPolicy(policy) => policy.spec.tier.clone(),
-            Resource::BgpConfiguration(_)
-            | Resource::BgpPeer(_)
-            | Resource::BlockAffinity(_)
-            | Resource::GlobalNetworkSet(_)
-            | Resource::IpPool(_)
-            | Resource::NetworkSet(_)
-            | Resource::Node(_)
-            | Resource::Profile(_)
-            | Resource::Tier(_)
-            | Resource::WorkloadEndpoint(_) => None,
-        };
         objects
             .iter()
-            .filter_map(|(key, resource)| Some((key, tier(resource)?)))
-            .filter(|(_, tier)| !self.tiers.contains(tier.as_str()))
+            .filter_map(|(key, resource)| Some((key, resource.tier()?)))
+            .filter(|(_, tier)| !self.tiers.contains(tier))
             .map(|(key, tier)| {
                 Problem::new(
                     key,

@@ -4,16 +4,18 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{
-    Object, Resource, Spec,
+    API_VERSION, Object, Resource, Spec,
     check::{Check, Fault},
-    for_each_kind,
+    for_each_kind, typed_resource,
 };
-use crate::{Key, Kind, Problem, wep_name};
+use crate::{
+    Key, Kind, Problem,
+    ipam::model::{AllocationBlock, IpamConfig},
+    wep_name,
+};
 
 /// The largest value that is read or written, in bytes; etcd's own bound on a request.
 pub const MAX_VALUE_LEN: usize = 1_572_864;
-/// The only version of the API.
-pub const API_VERSION: &str = "projectcalico.org/v3";
 /// How deep JSON may nest; the reader of JSON text has the same bound.
 const MAX_DEPTH: usize = 128;
 
@@ -27,6 +29,9 @@ pub fn decode(key: &Key, bytes: &[u8]) -> Result<Resource, Problem> {
     if bytes.is_empty() && matches!(key, Key::BlockAffinity { .. }) {
         return decode_value(key, Value::Object(Map::new()));
     }
+    if let Key::IpamBlock { .. } | Key::IpamConfig = key {
+        return decode_ipam(key, bytes);
+    }
     let value = serde_json::from_slice(bytes)
         .map_err(|error| Problem::new(key, "", format!("is no JSON: {error}")))?;
     decode_value(key, value)
@@ -34,7 +39,24 @@ pub fn decode(key: &Key, bytes: &[u8]) -> Result<Resource, Problem> {
 
 /// The object that JSON under a key stands for.
 pub fn decode_value(key: &Key, value: Value) -> Result<Resource, Problem> {
+    if let Key::IpamBlock { .. } | Key::IpamConfig = key {
+        return decode_ipam(key, value.to_string().as_bytes());
+    }
     decode_parts(key, value).map_err(|fault| Problem::new(key, fault.field, fault.reason))
+}
+
+/// What address management reads itself.
+fn decode_ipam(key: &Key, bytes: &[u8]) -> Result<Resource, Problem> {
+    let path = key.path();
+    let decoded = if *key == Key::IpamConfig {
+        IpamConfig::decode(&path, bytes).map(Resource::IpamConfig)
+    } else {
+        AllocationBlock::decode(&path, bytes).map(Resource::IpamBlock)
+    };
+    decoded.map_err(|problem| Problem {
+        object: key.to_string(),
+        ..problem
+    })
 }
 
 /// The key and the object of a whole manifest, whose kind and name say where it belongs.
@@ -63,12 +85,14 @@ pub(crate) fn manifest_key(value: &Value) -> Result<Key, Problem> {
         None => format!("{kind_text}({named})"),
     };
     let problem = |field: &str, reason: String| Err(Problem::new(described(), field, reason));
+    let kind = Kind::from_name(kind_text);
+    let version = kind.map_or(API_VERSION, Kind::api_version);
     match text("/apiVersion") {
-        Some(API_VERSION) => {}
-        Some(other) => return problem("apiVersion", format!("is {other:?}, not {API_VERSION:?}")),
+        Some(said) if said == version => {}
+        Some(said) => return problem("apiVersion", format!("is {said:?}, not {version:?}")),
         None => return problem("apiVersion", "is required".to_owned()),
     }
-    let Some(kind) = Kind::from_name(kind_text) else {
+    let Some(kind) = kind else {
         return problem(
             "kind",
             format!("{kind_text:?} is no kind that is kept here"),
@@ -124,11 +148,16 @@ impl Resource {
         fn whole<S: Spec>(object: &Object<S>) -> Value {
             let mut whole = Map::new();
             whole.insert("kind".to_owned(), S::KIND.name().into());
-            whole.insert("apiVersion".to_owned(), API_VERSION.into());
+            whole.insert("apiVersion".to_owned(), S::KIND.api_version().into());
             whole.extend(plain(object));
+            if !S::KIND.has_spec()
+                && let Some(Value::Object(fields)) = whole.remove("spec")
+            {
+                whole.extend(fields);
+            }
             Value::Object(whole)
         }
-        for_each_kind!(self, object => whole(object), affinity => Value::Object(plain(affinity)))
+        for_each_kind!(self, object => whole(object), other => Value::Object(plain(other)))
     }
 
     /// The bytes as they are stored.
@@ -155,39 +184,39 @@ fn decode_parts(key: &Key, value: Value) -> Result<Resource, Fault> {
         return Err(Fault::new("", "is no JSON object"));
     };
     drop_nulls(&mut map, 0)?;
-    let Key::Resource {
-        kind,
-        namespace,
-        name,
-    } = key
-    else {
-        return typed("", Value::Object(map)).map(Resource::BlockAffinity);
+    let (kind, namespace, name) = match key {
+        Key::Resource {
+            kind,
+            namespace,
+            name,
+        } => (*kind, namespace, name),
+        Key::BlockAffinity { .. } => {
+            return typed("", Value::Object(map)).map(Resource::BlockAffinity);
+        }
+        Key::IpamHandle { .. } => return typed("", Value::Object(map)).map(Resource::IpamHandle),
+        Key::IpamHost { .. } => return typed("", Value::Object(map)).map(Resource::IpamHost),
+        Key::Subnet { .. } => return typed("", Value::Object(map)).map(Resource::Subnet),
+        Key::IpamBlock { .. } | Key::IpamConfig => {
+            unreachable!("address management has read them")
+        }
     };
-    for (field, wanted) in [("kind", kind.name()), ("apiVersion", API_VERSION)] {
+    for (field, wanted) in [("kind", kind.name()), ("apiVersion", kind.api_version())] {
         match map.remove(field) {
             None => {}
             Some(Value::String(text)) if text == wanted => {}
             Some(other) => return Err(Fault::new(field, format!("is {other}, not {wanted:?}"))),
         }
     }
+    if !kind.has_spec() {
+        let metadata = map.remove("metadata");
+        map = Map::from_iter([("spec".to_owned(), Value::Object(map))]);
+        map.extend(metadata.map(|metadata| ("metadata".to_owned(), metadata)));
+    }
     for field in ["metadata", "spec"] {
         map.entry(field)
             .or_insert_with(|| Value::Object(Map::new()));
     }
-    let value = Value::Object(map);
-    let mut resource = match kind {
-        Kind::BgpConfiguration => typed("", value).map(Resource::BgpConfiguration),
-        Kind::BgpPeer => typed("", value).map(Resource::BgpPeer),
-        Kind::GlobalNetworkPolicy => typed("", value).map(Resource::GlobalNetworkPolicy),
-        Kind::GlobalNetworkSet => typed("", value).map(Resource::GlobalNetworkSet),
-        Kind::IpPool => typed("", value).map(Resource::IpPool),
-        Kind::NetworkPolicy => typed("", value).map(Resource::NetworkPolicy),
-        Kind::NetworkSet => typed("", value).map(Resource::NetworkSet),
-        Kind::Node => typed("", value).map(Resource::Node),
-        Kind::Profile => typed("", value).map(Resource::Profile),
-        Kind::Tier => typed("", value).map(Resource::Tier),
-        Kind::WorkloadEndpoint => typed("", value).map(Resource::WorkloadEndpoint),
-    }?;
+    let mut resource = typed_resource(kind, Value::Object(map)).map_err(|fault| fault.of(kind))?;
     if let Some(metadata) = resource.metadata_mut() {
         if metadata.name.is_empty() {
             metadata.name.clone_from(name);
@@ -203,7 +232,8 @@ fn decode_parts(key: &Key, value: Value) -> Result<Resource, Fault> {
             return Err(Fault::new("metadata.namespace", "is not the key's"));
         }
     }
-    for_each_kind!(&resource, object => object.check(), _ => Ok(()))?;
+    for_each_kind!(&resource, object => object.check(), _other => Ok(()))
+        .map_err(|fault| fault.of(kind))?;
     Ok(resource)
 }
 

@@ -7,40 +7,68 @@
 //!
 //! Left out: what a schema says of lists that no reader depends on, and the fields of other kinds.
 
+mod addresses;
 mod bgp;
+mod bgp_filter;
 mod check;
+mod cluster;
 mod codec;
+mod felix;
+mod host_endpoint;
+mod kube_controllers;
+mod live_migration;
 mod metadata;
 mod network;
 mod node;
+mod node_status;
 mod policy;
 pub(crate) mod policy_name;
+mod service;
+mod staged;
+mod subnet;
 mod workload;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{Key, Kind};
+pub use crate::{
+    ipam::model::{AllocationBlock, Handle, IpamConfig},
+    kind::API_VERSION,
+};
 
+pub use addresses::{IpReservationSpec, IpamConfigurationSpec};
 pub use bgp::{
     AdvertisedBlock, Aggregation, BgpConfigurationSpec, BgpPassword, BgpPeerSpec, BindMode,
     CommunityName, NextHopMode, PrefixAdvertisement, ProgramClusterRoutes, ReversePeering,
     SecretKeyRef, SourceAddress,
 };
+pub use bgp_filter::BgpFilterSpec;
+pub use cluster::ClusterInformationSpec;
 pub(crate) use codec::manifest_key;
-pub use codec::{API_VERSION, MAX_VALUE_LEN, decode, decode_value, from_manifest};
+pub use codec::{MAX_VALUE_LEN, decode, decode_value, from_manifest};
+pub use felix::FelixConfigurationSpec;
+pub use host_endpoint::HostEndpointSpec;
+pub use kube_controllers::KubeControllersConfigurationSpec;
+pub use live_migration::LiveMigrationSpec;
 pub use metadata::Metadata;
 pub use network::{
-    AllowedUse, AssignmentMode, EncapMode, IpPoolSpec, NetworkSetSpec, ProfileSpec, TierAction,
-    TierSpec,
+    AllowedUse, AssignmentMode, EncapMode, GlobalNetworkSetSpec, IpPoolSpec, NetworkSetSpec,
+    ProfileSpec, TierAction, TierSpec,
 };
 pub use node::{
     AddressType, BgpNode, NodeAddress, NodeInterface, NodeSpec, NodeStatus, OrchRef, WireGuard,
 };
+pub use node_status::CalicoNodeStatusSpec;
 pub use policy::{
     EntityRule, GlobalNetworkPolicySpec, HttpMatch, HttpPath, Icmp, NetworkPolicySpec, PolicyType,
     Rule, RuleMetadata, ServiceAccounts, ServiceMatch,
 };
+pub use service::{EndpointSliceSpec, ServiceSpec};
+pub use staged::{
+    StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec, StagedNetworkPolicySpec,
+};
+pub use subnet::{HostRoute, Subnet};
 pub use workload::{EndpointPort, IpNat, PortProtocol, QosControls, WorkloadEndpointSpec};
 
 /// A v3 resource: its metadata and its specification.
@@ -65,6 +93,34 @@ pub trait Spec: Clone + PartialEq + Serialize + DeserializeOwned {
 pub type BgpConfiguration = Object<BgpConfigurationSpec>;
 /// Sessions of some nodes with some peers.
 pub type BgpPeer = Object<BgpPeerSpec>;
+/// Filters of routes between BGP peers.
+pub type BgpFilter = Object<BgpFilterSpec>;
+/// What a node is asked to tell of itself, and what it tells.
+pub type CalicoNodeStatus = Object<CalicoNodeStatusSpec>;
+/// The cluster as a whole.
+pub type ClusterInformation = Object<ClusterInformationSpec>;
+/// Endpoints of a service.
+pub type EndpointSlice = Object<EndpointSliceSpec>;
+/// Settings of what enforces policy, for all nodes (`default`), some, or one (`node.NAME`).
+pub type FelixConfiguration = Object<FelixConfigurationSpec>;
+/// An interface of a host, or all of them.
+pub type HostEndpoint = Object<HostEndpointSpec>;
+/// Addresses that are not assigned.
+pub type IpReservation = Object<IpReservationSpec>;
+/// Settings of IPAM, as users write them.
+pub type IpamConfiguration = Object<IpamConfigurationSpec>;
+/// Settings of Calico's controllers.
+pub type KubeControllersConfiguration = Object<KubeControllersConfigurationSpec>;
+/// A workload on its way to another host.
+pub type LiveMigration = Object<LiveMigrationSpec>;
+/// A service.
+pub type Service = Object<ServiceSpec>;
+/// A policy for any namespace, not yet enforced.
+pub type StagedGlobalNetworkPolicy = Object<StagedGlobalNetworkPolicySpec>;
+/// A policy of Kubernetes' form, not yet enforced.
+pub type StagedKubernetesNetworkPolicy = Object<StagedKubernetesNetworkPolicySpec>;
+/// A policy for a namespace, not yet enforced.
+pub type StagedNetworkPolicy = Object<StagedNetworkPolicySpec>;
 /// A policy for endpoints in any namespace, and for hosts.
 pub type GlobalNetworkPolicy = Object<GlobalNetworkPolicySpec>;
 /// A set of nets with labels, in no namespace.
@@ -83,8 +139,6 @@ pub type Profile = Object<ProfileSpec>;
 pub type Tier = Object<TierSpec>;
 /// An interface of a workload.
 pub type WorkloadEndpoint = Object<WorkloadEndpointSpec>;
-
-pub use network::GlobalNetworkSetSpec;
 
 /// A host's claim on a block of addresses.
 #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
@@ -115,102 +169,138 @@ pub enum AffinityState {
     PendingDeletion,
 }
 
-/// Any object of the store.
-#[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "a variant is the object of that name")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "objects lie behind pointers, one by one"
-)]
-pub enum Resource {
-    BgpConfiguration(BgpConfiguration),
-    BgpPeer(BgpPeer),
-    BlockAffinity(BlockAffinity),
-    GlobalNetworkPolicy(GlobalNetworkPolicy),
-    GlobalNetworkSet(GlobalNetworkSet),
-    IpPool(IpPool),
-    NetworkPolicy(NetworkPolicy),
-    NetworkSet(NetworkSet),
-    Node(Node),
-    Profile(Profile),
-    Tier(Tier),
-    WorkloadEndpoint(WorkloadEndpoint),
+/// A note of a client that a host has had claims; there is nothing in it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+pub struct IpamHost {
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
-/// Does the same with the object of whichever v3 kind, and something else with an affinity.
-macro_rules! for_each_kind {
-    ($resource:expr, $object:ident => $body:expr, $affinity:pat => $other:expr) => {
-        match $resource {
-            $crate::resource::Resource::BgpConfiguration($object) => $body,
-            $crate::resource::Resource::BgpPeer($object) => $body,
-            $crate::resource::Resource::GlobalNetworkPolicy($object) => $body,
-            $crate::resource::Resource::GlobalNetworkSet($object) => $body,
-            $crate::resource::Resource::IpPool($object) => $body,
-            $crate::resource::Resource::NetworkPolicy($object) => $body,
-            $crate::resource::Resource::NetworkSet($object) => $body,
-            $crate::resource::Resource::Node($object) => $body,
-            $crate::resource::Resource::Profile($object) => $body,
-            $crate::resource::Resource::Tier($object) => $body,
-            $crate::resource::Resource::WorkloadEndpoint($object) => $body,
-            $crate::resource::Resource::BlockAffinity($affinity) => $other,
+/// Makes what follows from the list of the kinds: the sum of all objects, and what is done alike for each.
+macro_rules! kinds {
+    ($d:tt $($kind:ident),*) => {
+        /// Any object of the store.
+        #[derive(Clone, Debug, PartialEq)]
+        #[expect(missing_docs, reason = "a variant is the object of that name")]
+        #[expect(
+            clippy::large_enum_variant,
+            reason = "objects lie behind pointers, one by one"
+        )]
+        pub enum Resource {
+            $($kind($kind),)*
+            BlockAffinity(BlockAffinity),
+            IpamBlock(AllocationBlock),
+            IpamConfig(IpamConfig),
+            IpamHandle(Handle),
+            IpamHost(IpamHost),
+            Subnet(Subnet),
+        }
+
+        /// Does the same with the resource of whichever kind, and another thing with what is none.
+        macro_rules! for_each_kind {
+            ($d resource:expr, $d object:ident => $d body:expr, $d other:ident => $d rest:expr) => {
+                match $d resource {
+                    $($crate::resource::Resource::$kind($d object) => $d body,)*
+                    $crate::resource::Resource::BlockAffinity($d other) => $d rest,
+                    $crate::resource::Resource::IpamBlock($d other) => $d rest,
+                    $crate::resource::Resource::IpamConfig($d other) => $d rest,
+                    $crate::resource::Resource::IpamHandle($d other) => $d rest,
+                    $crate::resource::Resource::IpamHost($d other) => $d rest,
+                    $crate::resource::Resource::Subnet($d other) => $d rest,
+                }
+            };
+        }
+
+        /// The resource of a kind that a value stands for.
+        fn typed_resource(kind: Kind, value: Value) -> Result<Resource, check::Fault> {
+            match kind {
+                $(Kind::$kind => codec::typed("", value).map(Resource::$kind),)*
+            }
         }
     };
+}
+kinds! {
+    $
+    BgpConfiguration,
+    BgpFilter,
+    BgpPeer,
+    CalicoNodeStatus,
+    ClusterInformation,
+    EndpointSlice,
+    FelixConfiguration,
+    GlobalNetworkPolicy,
+    GlobalNetworkSet,
+    HostEndpoint,
+    IpPool,
+    IpReservation,
+    IpamConfiguration,
+    KubeControllersConfiguration,
+    LiveMigration,
+    NetworkPolicy,
+    NetworkSet,
+    Node,
+    Profile,
+    Service,
+    StagedGlobalNetworkPolicy,
+    StagedKubernetesNetworkPolicy,
+    StagedNetworkPolicy,
+    Tier,
+    WorkloadEndpoint
 }
 use for_each_kind;
 
 impl Resource {
-    /// The kind of a v3 resource.
+    /// The kind of a resource.
     pub fn kind(&self) -> Option<Kind> {
         fn of<S: Spec>(_: &Object<S>) -> Kind {
             S::KIND
         }
-        for_each_kind!(self, object => Some(of(object)), _ => None)
+        for_each_kind!(self, object => Some(of(object)), _other => None)
     }
 
-    /// The metadata of a v3 resource.
+    /// The metadata of a resource.
     pub fn metadata(&self) -> Option<&Metadata> {
-        for_each_kind!(self, object => Some(&object.metadata), _ => None)
+        for_each_kind!(self, object => Some(&object.metadata), _other => None)
     }
 
-    /// The metadata of a v3 resource, to change.
+    /// The metadata of a resource, to change.
     pub fn metadata_mut(&mut self) -> Option<&mut Metadata> {
-        for_each_kind!(self, object => Some(&mut object.metadata), _ => None)
+        for_each_kind!(self, object => Some(&mut object.metadata), _other => None)
     }
 
-    /// The fields of a v3 resource that are not read here.
+    /// The fields of a resource that are not read here.
     pub fn extra(&self) -> Option<&Map<String, Value>> {
-        for_each_kind!(self, object => Some(&object.extra), _ => None)
+        for_each_kind!(self, object => Some(&object.extra), _other => None)
     }
 
-    /// The fields of a v3 resource that are not read here, to change.
+    /// The fields of a resource that are not read here, to change.
     pub fn extra_mut(&mut self) -> Option<&mut Map<String, Value>> {
-        for_each_kind!(self, object => Some(&mut object.extra), _ => None)
+        for_each_kind!(self, object => Some(&mut object.extra), _other => None)
     }
 
-    /// The name by which the user knows a v3 resource; a policy may be stored under another.
+    /// The name by which the user knows a resource; a policy may be stored under another.
     pub fn user_name(&self) -> Option<&str> {
         let metadata = self.metadata()?;
-        Some(match self {
-            Resource::GlobalNetworkPolicy(policy) => {
-                policy_name::read(metadata, policy.spec.tier.as_deref())
-            }
-            Resource::NetworkPolicy(policy) => {
-                policy_name::read(metadata, policy.spec.tier.as_deref())
-            }
-            Resource::BgpConfiguration(_)
-            | Resource::BgpPeer(_)
-            | Resource::BlockAffinity(_)
-            | Resource::GlobalNetworkSet(_)
-            | Resource::IpPool(_)
-            | Resource::NetworkSet(_)
-            | Resource::Node(_)
-            | Resource::Profile(_)
-            | Resource::Tier(_)
-            | Resource::WorkloadEndpoint(_) => &metadata.name,
+        Some(match self.tier() {
+            Some(tier) => policy_name::read(metadata, Some(tier)),
+            None => &metadata.name,
         })
     }
 
-    /// The key a v3 resource belongs under, by its kind and metadata.
+    /// The tier of a policy.
+    pub fn tier(&self) -> Option<&str> {
+        let tier = if let Resource::GlobalNetworkPolicy(policy) = self {
+            &policy.spec.tier
+        } else if let Resource::NetworkPolicy(policy) = self {
+            &policy.spec.tier
+        } else {
+            return None;
+        };
+        Some(tier.as_deref().unwrap_or(policy_name::DEFAULT_TIER))
+    }
+
+    /// The key a resource belongs under, by its kind and metadata.
     pub fn key(&self) -> Option<Key> {
         let metadata = self.metadata()?;
         Some(Key::Resource {

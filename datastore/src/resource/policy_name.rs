@@ -11,7 +11,7 @@ use super::Metadata;
 const NAME_ANNOTATION: &str = "projectcalico.org/metadata";
 /// The label that tells a policy's tier.
 const TIER_LABEL: &str = "projectcalico.org/tier";
-const DEFAULT_TIER: &str = "default";
+pub(crate) const DEFAULT_TIER: &str = "default";
 
 /// The name that the user gave.
 pub(crate) fn read<'a>(metadata: &'a Metadata, tier: Option<&str>) -> &'a str {

@@ -239,7 +239,13 @@ async fn find<B: Backend>(backend: &B, key: &Key) -> Result<Option<Entry>, Store
             };
             backend.read(&older).await
         }
-        Key::Resource { .. } | Key::BlockAffinity { .. } => Ok(None),
+        Key::Resource { .. }
+        | Key::BlockAffinity { .. }
+        | Key::IpamBlock { .. }
+        | Key::IpamConfig
+        | Key::IpamHandle { .. }
+        | Key::IpamHost { .. }
+        | Key::Subnet { .. } => Ok(None),
     }
 }
 

@@ -86,7 +86,7 @@ pub struct Listing {
 /// Which objects to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Filter {
-    /// All.
+    /// All that a watch follows.
     #[default]
     All,
     /// Those of these kinds.
@@ -104,7 +104,7 @@ impl Filter {
     /// Whether an object passes.
     pub fn passes(&self, key: &Key) -> bool {
         match self {
-            Filter::All => true,
+            Filter::All => key.watched(),
             Filter::Kinds(kinds) => key.kind().is_some_and(|kind| kinds.contains(&kind)),
             Filter::Namespace(kind, namespace) => {
                 key.kind() == Some(*kind) && key.namespace() == Some(namespace)

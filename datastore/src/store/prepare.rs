@@ -60,8 +60,8 @@ pub(super) fn is_fixed(key: &Key) -> bool {
 /// The key of an object that someone wants to store.
 pub(super) fn key(resource: &Resource) -> Result<Key, StoreError> {
     let Some(key) = resource.key() else {
-        let reason = "is kept by address management alone";
-        return Err(Problem::new("BlockAffinity", "", reason).into());
+        let reason = "is no resource: those who assign addresses and subnets write it";
+        return Err(Problem::new("", "", reason).into());
     };
     if is_default_allow(&key) {
         return Err(StoreError::Fixed(key));
@@ -147,12 +147,31 @@ fn default_fields(resource: &mut Resource) {
             );
         }
         Resource::BgpConfiguration(_)
+        | Resource::BgpFilter(_)
         | Resource::BgpPeer(_)
         | Resource::BlockAffinity(_)
+        | Resource::CalicoNodeStatus(_)
+        | Resource::ClusterInformation(_)
+        | Resource::EndpointSlice(_)
+        | Resource::FelixConfiguration(_)
         | Resource::GlobalNetworkSet(_)
+        | Resource::HostEndpoint(_)
+        | Resource::IpReservation(_)
+        | Resource::IpamBlock(_)
+        | Resource::IpamConfig(_)
+        | Resource::IpamConfiguration(_)
+        | Resource::IpamHandle(_)
+        | Resource::IpamHost(_)
+        | Resource::KubeControllersConfiguration(_)
+        | Resource::LiveMigration(_)
         | Resource::NetworkSet(_)
         | Resource::Node(_)
-        | Resource::Profile(_) => {}
+        | Resource::Profile(_)
+        | Resource::Service(_)
+        | Resource::StagedGlobalNetworkPolicy(_)
+        | Resource::StagedKubernetesNetworkPolicy(_)
+        | Resource::StagedNetworkPolicy(_)
+        | Resource::Subnet(_) => {}
     }
 }
 
@@ -187,22 +206,10 @@ fn default_pool(spec: &mut IpPoolSpec) {
 
 /// Notes the name that the user knows a policy by, and its tier, where newer clients look for them.
 fn name_policy(resource: &mut Resource, user_name: &str) {
-    let tier = match resource {
-        Resource::GlobalNetworkPolicy(policy) => &policy.spec.tier,
-        Resource::NetworkPolicy(policy) => &policy.spec.tier,
-        Resource::BgpConfiguration(_)
-        | Resource::BgpPeer(_)
-        | Resource::BlockAffinity(_)
-        | Resource::GlobalNetworkSet(_)
-        | Resource::IpPool(_)
-        | Resource::NetworkSet(_)
-        | Resource::Node(_)
-        | Resource::Profile(_)
-        | Resource::Tier(_)
-        | Resource::WorkloadEndpoint(_) => return,
+    let Some(tier) = resource.tier().map(str::to_owned) else {
+        return;
     };
-    let tier = tier.clone();
     if let Some(metadata) = resource.metadata_mut() {
-        policy_name::write(metadata, user_name, tier.as_deref());
+        policy_name::write(metadata, user_name, Some(&tier));
     }
 }

@@ -72,6 +72,20 @@ fn columns(kind: Kind) -> &'static [Column] {
             ("IPV6", "/spec/bgp/ipv6Address", true),
         ],
         Kind::Profile => &[NAME, ("LABELS", "/spec/labelsToApply", true)],
+        Kind::BgpFilter
+        | Kind::CalicoNodeStatus
+        | Kind::ClusterInformation
+        | Kind::EndpointSlice
+        | Kind::FelixConfiguration
+        | Kind::HostEndpoint
+        | Kind::IpReservation
+        | Kind::IpamConfiguration
+        | Kind::KubeControllersConfiguration
+        | Kind::LiveMigration
+        | Kind::Service
+        | Kind::StagedGlobalNetworkPolicy
+        | Kind::StagedKubernetesNetworkPolicy
+        | Kind::StagedNetworkPolicy => &[NAME],
         Kind::Tier => &[NAME, ("ORDER", "/spec/order", false)],
         Kind::WorkloadEndpoint => &[
             ("NAME", "/metadata/name", true),

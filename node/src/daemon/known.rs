@@ -88,7 +88,7 @@ impl Known {
     pub fn invalid_by_kind(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for key in self.invalid.keys() {
-            *counts.entry(kind_name(key.kind()).to_owned()).or_default() += 1;
+            *counts.entry(key.sort().to_owned()).or_default() += 1;
         }
         if !self.unreadable.is_empty() {
             *counts.entry(UNREADABLE.to_owned()).or_default() += self.unreadable.len();
@@ -119,11 +119,7 @@ pub fn kind_names() -> impl Iterator<Item = &'static str> {
     Kind::ALL
         .into_iter()
         .map(Kind::name)
-        .chain([kind_name(None), UNREADABLE])
-}
-
-fn kind_name(kind: Option<Kind>) -> &'static str {
-    kind.map_or("BlockAffinity", Kind::name)
+        .chain(["BlockAffinity", "Subnet", UNREADABLE])
 }
 
 fn describe(problem: &Problem) -> answers::Problem {

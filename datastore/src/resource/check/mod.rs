@@ -7,11 +7,13 @@ mod bgp;
 mod endpoint;
 mod names;
 mod network;
+mod plain;
 mod rules;
 #[cfg(test)]
 mod tests;
 
 use super::{Metadata, Object, Spec};
+use crate::Kind;
 use names::{check_annotations, check_labels, check_name};
 
 /// What is wrong with a field; the path is relative to what was checked.
@@ -33,6 +35,16 @@ impl Fault {
         }
     }
 
+    /// The same fault, with the path that the field has in a manifest of the kind.
+    pub(super) fn of(mut self, kind: Kind) -> Self {
+        if !kind.has_spec()
+            && let Some(field) = self.field.strip_prefix("spec")
+        {
+            self.field = field.trim_start_matches('.').to_owned();
+        }
+        self
+    }
+
     /// The same fault, seen from the object that holds the faulty one in a field.
     fn inside(mut self, field: &str) -> Self {
         let between = if self.field.is_empty() || self.field.starts_with('[') {
@@ -46,13 +58,13 @@ impl Fault {
 }
 
 /// A type that has rules beyond the types of its fields.
-pub(super) trait Check {
+pub(crate) trait Check {
     /// The first fault there is.
     fn check(&self) -> Checked;
 }
 
 /// A specification, and what its object must keep beside.
-pub(super) trait CheckObject: Check + Spec {
+pub(crate) trait CheckObject: Check + Spec {
     /// What concerns the name and other fields outside the specification.
     fn check_object(object: &Object<Self>) -> Checked {
         check_name(&object.metadata.name).map_err(|fault| fault.inside("metadata.name"))

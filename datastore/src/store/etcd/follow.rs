@@ -17,8 +17,8 @@ use etcd_client::{Client, EventType, WatchOptions, WatchResponse};
 use tokio::time::{Instant, interval_at, sleep, timeout_at};
 
 use super::{
-    AFFINITY_ROOT, Connector, MAX_MESSAGE_LEN, Point, RESOURCE_ROOT, RequestError, entry,
-    kv_client, limited, list, random,
+    Connector, LISTED_ROOTS, MAX_MESSAGE_LEN, Point, RequestError, entry, key_of, kv_client,
+    limited, list, random,
 };
 use crate::{
     Key, Update,
@@ -98,7 +98,7 @@ impl Follower {
     }
 
     async fn relist(&mut self, client: &Client) -> Result<Point, Lost> {
-        let prefixes = [RESOURCE_ROOT.to_owned(), AFFINITY_ROOT.to_owned()];
+        let prefixes = LISTED_ROOTS.map(str::to_owned);
         let mut listed: BTreeMap<Key, Entry> = BTreeMap::new();
         let config = &self.connector.config;
         let point = list(&mut kv_client(client), config, &prefixes, |entry| {
@@ -197,7 +197,7 @@ impl Follower {
             if let Some(seen) = &mut self.seen {
                 seen.revision = seen.revision.max(revision);
             }
-            let Some(key) = std::str::from_utf8(kv.key()).ok().and_then(Key::parse) else {
+            let Some(key) = key_of(kv.key()) else {
                 continue;
             };
             let known = self.known.get(&key).copied();

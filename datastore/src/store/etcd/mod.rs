@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Key,
-    key::{AFFINITY_ROOT, RESOURCE_ROOT},
+    key::{AFFINITY_ROOT, RESOURCE_ROOT, SUBNET_ROOT},
 };
 
 /// How to reach an etcd cluster.
@@ -171,16 +171,22 @@ impl Etcd {
     }
 }
 
+/// Where that lies which a watch of `/calico/` follows.
+const LISTED_ROOTS: [&str; 3] = [RESOURCE_ROOT, AFFINITY_ROOT, SUBNET_ROOT];
+
+/// The object that lies at a path, if a watch follows it.
+fn key_of(path: &[u8]) -> Option<Key> {
+    let path = std::str::from_utf8(path).ok()?;
+    Key::parse(path).filter(Key::watched)
+}
+
 impl Backend for Etcd {
     async fn range(&self, filter: &Filter) -> Result<Listing, StoreError> {
         let prefixes = match filter {
-            Filter::All => vec![RESOURCE_ROOT.to_owned(), AFFINITY_ROOT.to_owned()],
-            Filter::Kinds(kinds) => kinds
-                .iter()
-                .map(|kind| format!("{RESOURCE_ROOT}{}/", kind.plural()))
-                .collect(),
+            Filter::All => LISTED_ROOTS.map(str::to_owned).to_vec(),
+            Filter::Kinds(kinds) => kinds.iter().map(|kind| kind.prefix()).collect(),
             Filter::Namespace(kind, namespace) => {
-                vec![format!("{RESOURCE_ROOT}{}/{namespace}/", kind.plural())]
+                vec![format!("{}{namespace}/", kind.prefix())]
             }
         };
         // The first try may meet a connection that had gone unnoticed. A write is not tried again: it may
@@ -389,7 +395,7 @@ async fn list(
                 revision: header.revision(),
             });
             for kv in page.kvs() {
-                if let Some(key) = std::str::from_utf8(kv.key()).ok().and_then(Key::parse) {
+                if let Some(key) = key_of(kv.key()) {
                     found(entry(key, kv.value(), kv.mod_revision() as u64));
                 }
             }

@@ -139,6 +139,23 @@ impl Graph {
                 set(&mut self.peers, name.to_owned(), peer);
                 self.dirty.bgp = true;
             }
+            (
+                Kind::BgpFilter
+                | Kind::CalicoNodeStatus
+                | Kind::ClusterInformation
+                | Kind::EndpointSlice
+                | Kind::FelixConfiguration
+                | Kind::HostEndpoint
+                | Kind::IpReservation
+                | Kind::IpamConfiguration
+                | Kind::KubeControllersConfiguration
+                | Kind::LiveMigration
+                | Kind::Service
+                | Kind::StagedGlobalNetworkPolicy
+                | Kind::StagedKubernetesNetworkPolicy
+                | Kind::StagedNetworkPolicy,
+                _,
+            ) => {}
         }
     }
 

@@ -270,6 +270,11 @@ impl Graph {
             Key::Resource { kind, name, .. } => {
                 self.update_resource(&update.key, *kind, name, value.as_ref());
             }
+            Key::IpamBlock { .. }
+            | Key::IpamConfig
+            | Key::IpamHandle { .. }
+            | Key::IpamHost { .. }
+            | Key::Subnet { .. } => {}
         }
     }
 
