@@ -15,5 +15,6 @@ pub mod dataplane;
 #[cfg(feature = "host")]
 pub mod netlink;
 pub mod output;
+pub mod patch;
 pub mod reconcile;
 pub mod render;
