@@ -49,9 +49,9 @@ macro_rules! kinds {
 
 kinds! {
     BgpConfiguration: "BGPConfiguration", "bgpconfigurations", Cluster, ["bgpconfig", "bgpconfigs"];
-    BgpFilter: "BGPFilter", "bgpfilters", Cluster, ["bgpf", "bgpfs"];
-    BgpPeer: "BGPPeer", "bgppeers", Cluster, ["bgpp", "bgpps", "bp"];
-    CalicoNodeStatus: "CalicoNodeStatus", "caliconodestatuses", Cluster, ["caliconodestatus"];
+    BgpFilter: "BGPFilter", "bgpfilters", Cluster, ["bgpf", "bgpfs", "bf", "bfs"];
+    BgpPeer: "BGPPeer", "bgppeers", Cluster, ["bgpp", "bgpps", "bp", "bps"];
+    CalicoNodeStatus: "CalicoNodeStatus", "caliconodestatuses", Cluster, ["nodestatus", "nodestatuses"];
     ClusterInformation: "ClusterInformation", "clusterinformations", Cluster, ["clusterinfo", "clusterinfos"];
     EndpointSlice: "EndpointSlice", "endpointslices", Namespaced, ["eps", "epslice"];
     FelixConfiguration: "FelixConfiguration", "felixconfigurations", Cluster, ["felixconfig", "felixconfigs"];
@@ -59,9 +59,9 @@ kinds! {
     GlobalNetworkSet: "GlobalNetworkSet", "globalnetworksets", Cluster, ["gnetset", "gnetsets"];
     HostEndpoint: "HostEndpoint", "hostendpoints", Cluster, ["hep", "heps"];
     IpPool: "IPPool", "ippools", Cluster, ["ipp", "ipps", "pool", "pools"];
-    IpReservation: "IPReservation", "ipreservations", Cluster, ["ipres", "ipreses"];
+    IpReservation: "IPReservation", "ipreservations", Cluster, ["reservation", "reservations", "ipres"];
     IpamConfiguration: "IPAMConfiguration", "ipamconfigurations", Cluster, ["ipamconfig", "ipamconfigs"];
-    KubeControllersConfiguration: "KubeControllersConfiguration", "kubecontrollersconfigurations", Cluster, ["kcc", "kccs", "kubecontrollersconfig"];
+    KubeControllersConfiguration: "KubeControllersConfiguration", "kubecontrollersconfigurations", Cluster, ["kubecontrollersconfig", "kubecontrollersconfigs", "kcc"];
     LiveMigration: "LiveMigration", "livemigrations", Namespaced, ["lm", "lms"];
     NetworkPolicy: "NetworkPolicy", "networkpolicies", Namespaced, ["np", "nps", "policy", "policies", "pol", "pols"];
     NetworkSet: "NetworkSet", "networksets", Namespaced, ["netset", "netsets"];
@@ -69,8 +69,8 @@ kinds! {
     Profile: "Profile", "profiles", Cluster, ["pro", "pros"];
     Service: "Service", "services", Namespaced, ["svc", "svcs"];
     StagedGlobalNetworkPolicy: "StagedGlobalNetworkPolicy", "stagedglobalnetworkpolicies", Cluster, ["sgnp", "sgnps"];
-    StagedKubernetesNetworkPolicy: "StagedKubernetesNetworkPolicy", "stagedkubernetesnetworkpolicies", Namespaced, ["sknp", "sknps"];
-    StagedNetworkPolicy: "StagedNetworkPolicy", "stagednetworkpolicies", Namespaced, ["snp", "snps"];
+    StagedKubernetesNetworkPolicy: "StagedKubernetesNetworkPolicy", "stagedkubernetesnetworkpolicies", Namespaced, ["stagedkubernetespolicy", "stagedkubernetespolicies", "sknp", "skpol", "skpols"];
+    StagedNetworkPolicy: "StagedNetworkPolicy", "stagednetworkpolicies", Namespaced, ["stagedpolicy", "stagedpolicies", "snp", "spol", "spols"];
     Tier: "Tier", "tiers", Cluster, [];
     WorkloadEndpoint: "WorkloadEndpoint", "workloadendpoints", Namespaced, ["wep", "weps"];
 }

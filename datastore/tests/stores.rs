@@ -59,6 +59,7 @@ async fn conformance<G>(empty: &impl AsyncFn() -> (AnyStore, G)) {
         creating_gives_an_identity,
         updating_needs_the_revision_that_is_stored,
         applying_keeps_identity_and_status,
+        restoring_changes_nothing_of_the_object,
         unknown_fields_are_kept,
         deleting_takes_one_object,
         listing_filters_and_sorts,
@@ -118,6 +119,28 @@ async fn applying_keeps_identity_and_status(store: &dyn Store) {
     assert_eq!(uid(&resource), uid(&first.resource.unwrap()));
     assert_eq!(resource.extra().unwrap()["status"], status);
     assert_eq!(order(store, "a").await, Some(2.0));
+}
+
+async fn restoring_changes_nothing_of_the_object(store: &dyn Store) {
+    let created = store.create(&tier("a", 1)).await.unwrap();
+    let old = created.resource.unwrap();
+    store.delete(&tier_key("a"), None).await.unwrap();
+    let restored = store.restore(&tier_key("a"), &old).await.unwrap();
+    assert_eq!(restored.resource.unwrap().encode(), old.encode());
+    // In place of another one too.
+    store.delete(&tier_key("a"), None).await.unwrap();
+    let other = store.create(&tier("a", 2)).await.unwrap();
+    assert_ne!(uid(&other.resource.unwrap()), uid(&old));
+    store.restore(&tier_key("a"), &old).await.unwrap();
+    let found = store.get(&tier_key("a")).await.unwrap().unwrap();
+    assert_eq!(found.resource.unwrap().encode(), old.encode());
+    let made = store
+        .restore(&tier_key("b"), &tier("b", 3))
+        .await
+        .unwrap()
+        .resource
+        .unwrap();
+    assert_eq!(uid(&made).len(), 36, "what has no identity gets one");
 }
 
 async fn unknown_fields_are_kept(store: &dyn Store) {

@@ -173,7 +173,7 @@ fn rank(document: &Value) -> Option<usize> {
 }
 
 /// What is stored under a key, as a document.
-fn document(key: &str, bytes: &[u8]) -> Result<Value, Problem> {
+pub fn document(key: &str, bytes: &[u8]) -> Result<Value, Problem> {
     if key == keys::CONFIG {
         model::decode::<IpamConfig>(key, bytes)?;
         let spec = renamed(object(key, bytes)?, &CONFIG_FIELDS);

@@ -153,6 +153,36 @@ impl<B: Backend> Store for B {
         .boxed()
     }
 
+    fn restore<'a>(
+        &'a self,
+        key: &'a Key,
+        resource: &'a Resource,
+    ) -> BoxFuture<'a, Result<Entry, StoreError>> {
+        async move {
+            if is_default_allow(key) {
+                return Err(StoreError::Fixed(key.clone()));
+            }
+            let mut attempts = ATTEMPTS;
+            loop {
+                attempts -= 1;
+                let condition = self
+                    .read(key)
+                    .await?
+                    .map_or(Condition::Absent, |there| Condition::At(there.revision));
+                let resource = prepare::restored(resource);
+                match store(self, key.clone(), resource, condition).await {
+                    Err(
+                        StoreError::Exists(_)
+                        | StoreError::NotFound(_)
+                        | StoreError::Conflict { .. },
+                    ) if attempts > 0 => {}
+                    done => return done,
+                }
+            }
+        }
+        .boxed()
+    }
+
     fn delete<'a>(
         &'a self,
         key: &'a Key,

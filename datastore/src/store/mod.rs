@@ -166,6 +166,14 @@ pub trait Store: Send + Sync {
     /// that was there, and so does a `status` if the new object has none.
     fn apply<'a>(&'a self, resource: &'a Resource) -> BoxFuture<'a, Result<Entry, StoreError>>;
 
+    /// Stores an object as it is, in place of whatever is there, for whoever brings back what a store held. Nothing is
+    /// filled in but a uid and a creation time that are missing.
+    fn restore<'a>(
+        &'a self,
+        key: &'a Key,
+        resource: &'a Resource,
+    ) -> BoxFuture<'a, Result<Entry, StoreError>>;
+
     /// Removes an object, if it is at this revision or no revision is given.
     fn delete<'a>(
         &'a self,

@@ -83,6 +83,20 @@ pub(super) fn new(resource: &Resource) -> Result<(Key, Resource), StoreError> {
     Ok((key, resource))
 }
 
+/// An object that comes back from elsewhere.
+pub(super) fn restored(resource: &Resource) -> Resource {
+    let mut resource = resource.clone();
+    if let Some(metadata) = resource.metadata_mut() {
+        metadata
+            .uid
+            .get_or_insert_with(|| uuid::Uuid::new_v4().to_string());
+        metadata
+            .creation_timestamp
+            .get_or_insert_with(|| Timestamp::now().to_string());
+    }
+    resource
+}
+
 /// An object in place of the one that is there. With `keep_status`, a status that only the old one has
 /// stays.
 pub(super) fn replacement(
