@@ -18,10 +18,10 @@ const SKIPPED: [(&str, &str); 13] = [
         "BlockAffinitySpec",
         "kept so with a Kubernetes datastore only",
     ),
-    ("FelixConfiguration", "not among the kinds"),
+    ("FelixConfiguration", "looked at in felix/tests.rs"),
     ("HostEndpoint", "not among the kinds"),
     ("IPReservation", "not among the kinds"),
-    ("KubeControllersConfiguration", "not among the kinds"),
+    ("KubeControllersConfiguration", "looked at in felix/tests.rs"),
     (
         "NodeControllerConfig",
         "part of KubeControllersConfiguration",
