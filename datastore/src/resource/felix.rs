@@ -19,7 +19,16 @@ use crate::{
 };
 
 pub mod types;
-use types::*;
+use types::{
+    AllowAction, AnyCase, AttachType, BpfLog, ChainInsertMode, ClientAuth,
+    ConnectTimeLoadBalancing, ConntrackCleaner, ConntrackLog, ConntrackScaling, ConntrackTimeout,
+    DenyAction, EndpointToHostAction, ExternalServiceMode, FeatureGates, FeatureOverrides,
+    FlowEvaluation, FlowTableOffload, HealthTimeout, HostName, InterfaceName, IptablesBackend,
+    JitHardening, L2Reachability, LogPrefix, LogSeverity, NatExclusions, NftablesMode, NodePorts,
+    OverlaySource, PortRange, ProtoPort, RateLimit, Regex, Region, ReversePath, RouteSource,
+    RouteTableIdRange, RouteTableRange, ServiceLoopPrevention, SourceSpoofing, SrcDstCheck, Toggle,
+    Within,
+};
 
 types::settings! {
     /// Settings of what enforces policy on the nodes, for all (`default`), for one (`node.NAME`), or for those with some labels.

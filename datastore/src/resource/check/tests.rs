@@ -21,7 +21,10 @@ const SKIPPED: [(&str, &str); 13] = [
     ("FelixConfiguration", "looked at in felix/tests.rs"),
     ("HostEndpoint", "not among the kinds"),
     ("IPReservation", "not among the kinds"),
-    ("KubeControllersConfiguration", "looked at in felix/tests.rs"),
+    (
+        "KubeControllersConfiguration",
+        "looked at in felix/tests.rs",
+    ),
     (
         "NodeControllerConfig",
         "part of KubeControllersConfiguration",
