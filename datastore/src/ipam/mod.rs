@@ -25,6 +25,7 @@ mod check;
 pub mod documents;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod go_rand;
 pub mod keys;
 pub mod kv;
 mod memory;

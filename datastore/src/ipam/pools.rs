@@ -9,6 +9,7 @@ use super::{
     IpamError,
     addr::{Subnets, version},
     block::Reservations,
+    go_rand::GoRand,
     keys::Owner,
     model::is_block_len,
     view::{Draft, Stop},
@@ -219,19 +220,15 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// The start is seeded with FNV-32 of the owner's name, or with entropy if blocks are of one
-    /// address: there is nothing to meet in. It need not be the start of another implementation.
+    /// The start is drawn as Calico's clients draw it, seeded with FNV-32 of the owner's name. If
+    /// blocks are of one address there is nothing to meet in, and any start will do.
     pub(super) fn new(pool: &Pool, owner: &Owner, entropy: u64) -> Option<Self> {
         let blocks = Subnets::new(pool.net, pool.block_len)?;
-        let seed = if pool.block_len == pool.net.max_prefix_len() {
-            entropy
+        let start = if pool.block_len == pool.net.max_prefix_len() {
+            u128::from(entropy) & blocks.last()
         } else {
-            u64::from(fnv32(owner.name().as_bytes()))
-        };
-        let spread = u128::from(mix(seed)) << 64 | u128::from(mix(seed.wrapping_add(1)));
-        let start = match blocks.last().checked_add(1) {
-            Some(count) => spread % count,
-            None => spread,
+            let bits = u32::from(pool.block_len - pool.net.prefix_len());
+            GoRand::new(fnv32(owner.name().as_bytes())).below_power_of_two(bits)
         };
         Some(Self { blocks, start })
     }
@@ -285,14 +282,6 @@ fn fnv32(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash: u32, byte| {
         hash.wrapping_mul(0x0100_0193) ^ u32::from(*byte)
     })
-}
-
-/// The finisher of SplitMix64: close seeds get far apart.
-fn mix(seed: u64) -> u64 {
-    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
