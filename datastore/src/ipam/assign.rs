@@ -21,7 +21,7 @@ use super::{
     kv::Want,
     model::{AffinityState, AllocationBlock, BlockAffinity, DEFAULT_MAX_BLOCKS, IpamConfig},
     pools::{
-        Pool, Walk, Wanted, all_pools, choose, node_of, pools_root, reservations,
+        Pool, Walk, Wanted, all_pools, choose, is_unselected, node_of, pools_root, reservations,
         reservations_root, resource_key,
     },
     view::{Draft, Stop},
@@ -130,7 +130,7 @@ pub(super) fn assign(draft: &mut Draft<'_>, request: &AssignRequest) -> Result<V
     Ok(assigned)
 }
 
-/// Decides that an owner keeps a block with a free address of each of these families.
+/// Decides that an owner keeps a block of each of these families, full or not.
 pub(super) fn ensure_block(
     draft: &mut Draft<'_>,
     request: &AssignRequest,
@@ -181,16 +181,13 @@ pub(super) fn assign_address(
         request.max_per_handle,
     )?;
     let config = draft.config()?;
-    let (mut block, is_new) = match draft.block(cidr)? {
-        None => (
-            AllocationBlock::new(
-                cidr,
-                Some(&request.owner),
-                request.host_reserved.as_ref(),
-                draft.now(),
-                draft.moment.nanoseconds,
-            ),
-            true,
+    let mut block = match draft.block(cidr)? {
+        None => AllocationBlock::new(
+            cidr,
+            Some(&request.owner),
+            request.host_reserved.as_ref(),
+            draft.now(),
+            draft.moment.nanoseconds,
         ),
         Some(mut block) => {
             if config.strict_affinity && block.owner().as_ref() != Some(&request.owner) {
@@ -201,7 +198,7 @@ pub(super) fn assign_address(
                 .into());
             }
             block.collect(draft.now(), config.ip_cooldown_seconds);
-            (block, false)
+            block
         }
     };
     if block.owner().as_ref() == Some(&request.owner) {
@@ -216,11 +213,7 @@ pub(super) fn assign_address(
     if let Some(handle) = &request.assignee.handle {
         draft.count_handle(handle, cidr, 1)?;
     }
-    if is_new {
-        draft.put_new_block(&block);
-    } else {
-        draft.put_block(block);
-    }
+    draft.put_block(block);
     Ok(with_length(address, cidr))
 }
 
@@ -365,9 +358,7 @@ impl<'r> Family<'r> {
                     if is_new {
                         draft.put_new_block(&block);
                     }
-                    if block.free(&self.reservations) > 0 {
-                        return Ok(cidr);
-                    }
+                    return Ok(cidr);
                 }
                 None => claims.retain(|claim| *claim != cidr),
             }
@@ -393,12 +384,8 @@ impl<'r> Family<'r> {
                 kept.push(cidr);
                 continue;
             }
-            let unselected = self
-                .all_pools
-                .iter()
-                .find(|pool| pool.net.contains(&cidr))
-                .is_some_and(|pool| !pool.selects(self.node.as_ref()));
-            if unselected && draft.len() < MAX_CLEANED {
+            if is_unselected(&self.all_pools, cidr, self.node.as_ref()) && draft.len() < MAX_CLEANED
+            {
                 self.give_up_if_empty(draft, cidr)?;
             }
         }
@@ -472,7 +459,7 @@ impl<'r> Family<'r> {
         if !self.config.auto_allocate_blocks {
             return Err(IpamError::NoNewBlocks(owner.clone()).into());
         }
-        let found = match self.absent_block(draft)? {
+        let found = match self.unclaimed_block(draft, claims)? {
             Some(block) => Some(block),
             None => self.abandoned_block(draft, claims)?,
         };
@@ -493,8 +480,12 @@ impl<'r> Family<'r> {
         Ok(found)
     }
 
-    /// The first block that does not exist.
-    fn absent_block(&self, draft: &mut Draft<'_>) -> Result<Option<AllocationBlock>, Stop> {
+    /// The first block that does not exist, or is the owner's own though nobody claims it.
+    fn unclaimed_block(
+        &self,
+        draft: &mut Draft<'_>,
+        claims: &[IpNet],
+    ) -> Result<Option<AllocationBlock>, Stop> {
         // The first few are looked at one by one, which is all it takes unless pools are crowded.
         let probes: Vec<IpNet> = self
             .walks(draft)
@@ -503,7 +494,7 @@ impl<'r> Family<'r> {
             .collect();
         draft.need(probes.iter().map(|cidr| Want::Key(keys::block(*cidr))))?;
         for cidr in probes {
-            if let Some(block) = self.if_absent(draft, cidr)? {
+            if let Some(block) = self.if_unclaimed(draft, cidr, claims)? {
                 return Ok(Some(block));
             }
         }
@@ -512,7 +503,7 @@ impl<'r> Family<'r> {
         // that this ends long before a large pool does.
         for (_, walk) in self.walks(draft).collect::<Vec<_>>() {
             for cidr in walk.blocks(&self.reservations) {
-                if let Some(block) = self.if_absent(draft, cidr)? {
+                if let Some(block) = self.if_unclaimed(draft, cidr, claims)? {
                     return Ok(Some(block));
                 }
             }
@@ -520,16 +511,29 @@ impl<'r> Family<'r> {
         Ok(None)
     }
 
-    fn if_absent(&self, draft: &Draft<'_>, cidr: IpNet) -> Result<Option<AllocationBlock>, Stop> {
-        if draft.value(&keys::block(cidr))?.is_some() {
-            return Ok(None);
-        }
-        let block = self.fresh(draft, cidr);
+    fn if_unclaimed(
+        &self,
+        draft: &Draft<'_>,
+        cidr: IpNet,
+        claims: &[IpNet],
+    ) -> Result<Option<AllocationBlock>, Stop> {
+        let block = if draft.value(&keys::block(cidr))?.is_none() {
+            self.fresh(draft, cidr)
+        } else {
+            let own = readable(draft.block(cidr))?
+                .filter(|block| block.owner().as_ref() == Some(&self.request.owner))
+                .filter(|_| !claims.contains(&cidr));
+            let Some(mut block) = own else {
+                return Ok(None);
+            };
+            block.collect(draft.now(), self.config.ip_cooldown_seconds);
+            block.sequence_number = block.sequence_number.wrapping_add(1);
+            block
+        };
         Ok((block.free(&self.reservations) > 0).then_some(block))
     }
 
-    /// A block that exists but can be made anew: the owner's own that nobody claims, or an empty
-    /// one that its owner has had for long enough to use it.
+    /// Another's empty block that its owner has had for long enough to use it, to be made anew.
     fn abandoned_block(
         &self,
         draft: &mut Draft<'_>,
@@ -545,12 +549,8 @@ impl<'r> Family<'r> {
                 continue;
             };
             block.collect(draft.now(), self.config.ip_cooldown_seconds);
-            if block.free(&self.reservations) == 0 {
+            if block.owner().as_ref() == Some(owner) || block.free(&self.reservations) == 0 {
                 continue;
-            }
-            if block.owner().as_ref() == Some(owner) {
-                block.sequence_number = block.sequence_number.wrapping_add(1);
-                return Ok(Some(block));
             }
             if block.is_empty() && block.claimed_at().seconds_until(draft.now()) >= MIN_RECLAIM_AGE
             {
@@ -630,10 +630,10 @@ impl<'r> Family<'r> {
                 draft.count_handle(handle, cidr, taken.len() as i64)?;
             }
         }
-        if is_new {
-            draft.put_new_block(&block);
-        } else if !taken.is_empty() {
+        if !taken.is_empty() {
             draft.put_block(block);
+        } else if is_new {
+            draft.put_new_block(&block);
         }
         Ok(taken
             .into_iter()

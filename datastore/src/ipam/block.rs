@@ -194,23 +194,26 @@ impl AllocationBlock {
             })
             .collect();
         let mut changed = false;
-        let mut used = vec![false; self.attributes.len()];
         for place in 0..self.allocations.len() {
-            let Some(at) = self.allocations[place] else {
-                continue;
-            };
-            if cold[at as usize] {
+            if self.allocations[place].is_some_and(|at| cold[at as usize]) {
                 self.allocations[place] = None;
                 self.unallocated.push(place as u32);
                 self.sequence_number_for_allocation
                     .remove(&place.to_string());
                 changed = true;
-            } else {
-                used[at as usize] = true;
             }
         }
+        self.drop_unused_attributes() || changed
+    }
+
+    /// Drops the attributes that nothing has any more. Says whether there were any.
+    pub fn drop_unused_attributes(&mut self) -> bool {
+        let mut used = vec![false; self.attributes.len()];
+        for at in self.allocations.iter().flatten() {
+            used[*at as usize] = true;
+        }
         if used.iter().all(|used| *used) {
-            return changed;
+            return false;
         }
         let mut kept = 0;
         let renumbered: Vec<u32> = used
@@ -227,6 +230,18 @@ impl AllocationBlock {
             *at = renumbered[*at as usize];
         }
         true
+    }
+
+    /// Lists every free place once: those that are listed in their order, then those that were lost.
+    pub fn mend_free_list(&mut self) {
+        let mut listed = vec![false; self.size()];
+        let mut places = std::mem::take(&mut self.unallocated);
+        places.extend(0..self.size() as u32);
+        places.retain(|place| {
+            let is_free = self.attribute_of(*place).is_none();
+            is_free && !std::mem::replace(&mut listed[*place as usize], true)
+        });
+        self.unallocated = places;
     }
 
     /// The addresses that can be taken unasked.
@@ -294,8 +309,23 @@ impl AllocationBlock {
         place_of(self.cidr, address).map(|place| place as u32)
     }
 
-    fn assign_place(&mut self, place: u32, assignee: &Assignee) {
+    /// Makes an assigned address another's without giving it back in between. Says whether it was
+    /// not that one's before.
+    pub fn assign_to(&mut self, address: IpAddr, assignee: &Assignee) -> bool {
         let attribute = Attribute::from(assignee);
+        let Some(place) = self.place(address) else {
+            return false;
+        };
+        if self.attribute_of(place).is_none_or(|was| *was == attribute) {
+            return false;
+        }
+        self.set_attribute(place, attribute);
+        self.drop_unused_attributes();
+        true
+    }
+
+    /// Gives an assigned place an attribute, shared with those that have the same.
+    pub(super) fn set_attribute(&mut self, place: u32, attribute: Attribute) {
         let at = self
             .attributes
             .iter()
@@ -305,6 +335,10 @@ impl AllocationBlock {
                 self.attributes.len() - 1
             });
         self.allocations[place as usize] = Some(at as u32);
+    }
+
+    fn assign_place(&mut self, place: u32, assignee: &Assignee) {
+        self.set_attribute(place, Attribute::from(assignee));
         self.sequence_number_for_allocation
             .insert(place.to_string(), self.sequence_number);
     }

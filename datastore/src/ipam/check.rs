@@ -12,7 +12,7 @@ use super::{
     affinity::all_claims,
     keys::{self, Owner},
     kv::Want,
-    model::{AffinityState, AllocationBlock, Handle},
+    model::{AffinityState, AllocationBlock, Attribute, Handle},
     pools::{all_pools, pools_root},
     view::{Draft, Stop},
 };
@@ -95,6 +95,17 @@ pub enum Finding {
         node: Option<String>,
         /// The number it was assigned under, to release it by.
         sequence_number: u64,
+        /// When it was assigned, if its attributes say.
+        assigned_at: Option<String>,
+        /// How sure that is.
+        leak: Leak,
+    },
+    /// A block without addresses is kept for a host that has no node any more.
+    Orphaned {
+        /// The block.
+        block: IpNet,
+        /// The host.
+        owner: String,
     },
     /// An endpoint or a node uses an address of a pool that is not assigned.
     NotAssigned {
@@ -110,6 +121,19 @@ pub enum Finding {
         /// Who uses it.
         users: Vec<String>,
     },
+}
+
+/// Why nobody seems to use an assigned address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Leak {
+    /// The node it was assigned on is gone.
+    NoNode,
+    /// It was assigned to a pod that has no endpoint with it.
+    NoEndpoint,
+    /// There is no telling: nothing says what it was assigned to, or it is a virtual machine's or a
+    /// load balancer's, which keep theirs when there is no endpoint, or a tunnel's of a node.
+    Unknown,
 }
 
 /// Decides nothing: everything that does not fit.
@@ -141,7 +165,22 @@ pub(super) fn check(draft: &Draft<'_>) -> Result<Vec<Finding>, Stop> {
     }
     let mut users = users(draft, &mut findings)?;
     users.retain(|address, _| in_pools(&IpNet::from(*address)));
-    check_users(&blocks, users, &mut findings);
+    let nodes: BTreeSet<String> = draft
+        .keys_under(&resources(Kind::Node))?
+        .iter()
+        .filter_map(|key| Some(Key::parse(key)?.name().to_owned()))
+        .collect();
+    for block in blocks.values().filter(|block| block.is_empty()) {
+        if let Some(owner @ Owner::Host(_)) = block.owner()
+            && !nodes.contains(owner.name())
+        {
+            findings.push(Finding::Orphaned {
+                block: block.cidr,
+                owner: owner.to_string(),
+            });
+        }
+    }
+    check_users(&blocks, users, &nodes, &mut findings);
     findings.sort();
     Ok(findings)
 }
@@ -339,6 +378,32 @@ fn users(
     Ok(users)
 }
 
+fn leak(block: &AllocationBlock, attribute: &Attribute, nodes: &BTreeSet<String>) -> Leak {
+    let has = |name: &str| {
+        attribute
+            .owner
+            .get(name)
+            .is_some_and(|text| !text.is_empty())
+    };
+    let keeps_without_endpoint = ["vmi-name", "vmi-uid", "vm-uid", "service"]
+        .iter()
+        .any(|name| has(name))
+        || matches!(block.owner(), Some(Owner::Virtual(_)));
+    if keeps_without_endpoint {
+        Leak::Unknown
+    } else if attribute
+        .owner
+        .get("node")
+        .is_some_and(|node| !nodes.contains(node))
+    {
+        Leak::NoNode
+    } else if has("pod") && has("namespace") {
+        Leak::NoEndpoint
+    } else {
+        Leak::Unknown
+    }
+}
+
 fn tunnel_addresses(node: &Node) -> Vec<IpAddr> {
     let spec = &node.spec;
     let bgp = spec.bgp.as_ref();
@@ -363,6 +428,7 @@ fn tunnel_addresses(node: &Node) -> Vec<IpAddr> {
 fn check_users(
     blocks: &BTreeMap<IpNet, AllocationBlock>,
     users: BTreeMap<IpAddr, Vec<String>>,
+    nodes: &BTreeSet<String>,
     findings: &mut Vec<Finding>,
 ) {
     let mut assigned = BTreeSet::new();
@@ -384,6 +450,8 @@ fn check_users(
                     handle: attribute.handle().map(str::to_owned),
                     node: attribute.owner.get("node").cloned(),
                     sequence_number: block.sequence_of(place),
+                    assigned_at: attribute.owner.get("timestamp").cloned(),
+                    leak: leak(block, attribute, nodes),
                 });
             }
         }

@@ -1,20 +1,20 @@
-//! Where IPAM lies in the store: Calico's keys, written and read.
+//! Where IPAM lies in the store: Calico's keys, written and read, of which [`Key`] knows those of
+//! hosts.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
 use ipnet::IpNet;
 
-use super::addr::version;
-use crate::value::IpVersion;
+pub use crate::key::{BLOCK_ROOT as BLOCKS, HANDLE_ROOT as HANDLES, IPAM_CONFIG as CONFIG};
+use crate::{
+    key::{AFFINITY_ROOT, Key},
+    value::IpVersion,
+};
 
-/// Where the settings of all IPAM lie.
-pub const CONFIG: &str = "/calico/ipam/v2/config";
-/// Where the handles lie.
-pub const HANDLES: &str = "/calico/ipam/v2/handle/";
-/// Where the blocks of both families lie.
-pub const BLOCKS: &str = "/calico/ipam/v2/assignment/";
 /// Where all of IPAM lies.
 pub const ROOT: &str = "/calico/ipam/v2/";
+/// Where the claims of owners that are no hosts lie.
+const VIRTUAL_ROOT: &str = "/calico/ipam/v2/virtual/";
 
 /// Who a block is kept for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,7 +70,8 @@ impl fmt::Display for Owner {
 
 /// Where a block lies.
 pub fn block(cidr: IpNet) -> String {
-    format!("{}{}", blocks(version(cidr)), dashed(cidr))
+    let block = cidr.trunc();
+    Key::IpamBlock { block }.path()
 }
 
 /// Where the blocks of a family lie.
@@ -80,7 +81,9 @@ pub fn blocks(version: IpVersion) -> String {
 
 /// Where an owner's claim on a block lies.
 pub fn affinity(owner: &Owner, cidr: IpNet) -> String {
-    format!("{}{}", affinities(owner, version(cidr)), dashed(cidr))
+    let host = owner.name().to_owned();
+    let block = cidr.trunc();
+    of_owner(owner, Key::BlockAffinity { host, block }.path())
 }
 
 /// Where an owner's claims in a family lie.
@@ -90,37 +93,42 @@ pub fn affinities(owner: &Owner, version: IpVersion) -> String {
 
 /// Where the claims of all owners of both kinds lie.
 pub fn all_affinities() -> [String; 2] {
-    [format!("{ROOT}host/"), format!("{ROOT}virtual/")]
+    [AFFINITY_ROOT.to_owned(), VIRTUAL_ROOT.to_owned()]
 }
 
 /// Where an owner itself lies, for those clients that write one.
 pub fn host(owner: &Owner) -> String {
-    format!("{ROOT}{}/{}", owner.kind(), owner.name())
+    let host = owner.name().to_owned();
+    of_owner(owner, Key::IpamHost { host }.path())
 }
 
 /// Where a handle lies.
 pub fn handle(id: &str) -> String {
-    format!("{HANDLES}{id}")
+    Key::IpamHandle { id: id.to_owned() }.path()
 }
 
 /// The block that lies here.
 pub fn parse_block(key: &str) -> Option<IpNet> {
-    let (family, rest) = key.strip_prefix(BLOCKS)?.split_once('/')?;
-    parse_cidr(family, rest.strip_prefix("block/")?)
+    match Key::parse(key)? {
+        Key::IpamBlock { block } => Some(block),
+        _ => None,
+    }
 }
 
 /// The claim that lies here.
 pub fn parse_affinity(key: &str) -> Option<(Owner, IpNet)> {
-    let mut parts = key.strip_prefix(ROOT)?.splitn(4, '/');
-    let (kind, name, family, rest) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let owner = Owner::from_parts(kind, name)?;
-    Some((owner, parse_cidr(family, rest.strip_prefix("block/")?)?))
+    match parse_of_owner(key)? {
+        (is_virtual, Key::BlockAffinity { host, block }) => Some((owner(is_virtual, host), block)),
+        _ => None,
+    }
 }
 
 /// The owner that lies here itself.
 pub fn parse_host(key: &str) -> Option<Owner> {
-    let (kind, name) = key.strip_prefix(ROOT)?.split_once('/')?;
-    Owner::from_parts(kind, name)
+    match parse_of_owner(key)? {
+        (is_virtual, Key::IpamHost { host }) => Some(owner(is_virtual, host)),
+        _ => None,
+    }
 }
 
 /// The id of the handle that lies here.
@@ -140,16 +148,27 @@ fn family(version: IpVersion) -> &'static str {
     }
 }
 
-fn dashed(cidr: IpNet) -> String {
-    format!("{}-{}", cidr.network(), cidr.prefix_len())
+/// What lies here if the owner is a host lies under another root for others.
+fn of_owner(owner: &Owner, path: String) -> String {
+    match (owner, path.strip_prefix(AFFINITY_ROOT)) {
+        (Owner::Virtual(_), Some(rest)) => format!("{VIRTUAL_ROOT}{rest}"),
+        _ => path,
+    }
 }
 
-fn parse_cidr(family_name: &str, dashed: &str) -> Option<IpNet> {
-    let (address, len) = dashed.split_once('-')?;
-    let address: IpAddr = address.parse().ok()?;
-    let net = IpNet::new(address, len.parse().ok()?).ok()?;
-    // One block has one key: host bits or another family would make a second one.
-    (net.trunc() == net && family(version(net)) == family_name).then_some(net)
+fn parse_of_owner(path: &str) -> Option<(bool, Key)> {
+    match path.strip_prefix(VIRTUAL_ROOT) {
+        Some(rest) => Some((true, Key::parse(&format!("{AFFINITY_ROOT}{rest}"))?)),
+        None => Some((false, Key::parse(path)?)),
+    }
+}
+
+fn owner(is_virtual: bool, name: String) -> Owner {
+    if is_virtual {
+        Owner::Virtual(name)
+    } else {
+        Owner::Host(name)
+    }
 }
 
 #[cfg(test)]

@@ -12,10 +12,8 @@
 //! left behind when they were interrupted is mended by the operations that come across it.
 //!
 //! [`Ipam`] runs the decisions over a [`kv::Kv`]: [`MemoryKv`], or `EtcdKv` with the feature `etcd`.
-//! Both families are alike everywhere.
-//!
-//! Left out: collecting what nobody uses any more (`check` finds it, the caller knows for how long
-//! to wait), and swapping the owners of a virtual machine's address.
+//! Both families are alike everywhere. [`Collector`] looks from time to time and releases what nobody
+//! uses any more.
 
 pub mod addr;
 mod affinity;
@@ -25,10 +23,12 @@ mod check;
 pub mod documents;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod gc;
 mod go_rand;
 pub mod keys;
 pub mod kv;
 mod memory;
+mod migration;
 pub mod model;
 mod pools;
 mod release;
@@ -36,10 +36,11 @@ mod show;
 mod split;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod view;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -51,7 +52,7 @@ use self::{
     kv::{Kv, KvError, Transaction, Want},
     view::{Draft, Stop, View},
 };
-use crate::{Problem, resource::AllowedUse, value::IpVersion};
+use crate::{Problem, resource::AllowedUse, time::Timestamp, value::IpVersion};
 
 #[cfg(feature = "etcd")]
 pub use self::etcd::EtcdKv;
@@ -59,14 +60,17 @@ pub use self::{
     affinity::GivenUp,
     assign::{AddressRequest, AssignRequest, MAX_ADDRESSES},
     block::{Assignee, HostReserved, Reservations, WINDOWS_HANDLE},
-    check::Finding,
+    check::{Finding, Leak},
     documents::{Dump, Restored},
+    gc::{Collected, Collector},
     keys::Owner,
     memory::MemoryKv,
+    migration::{PodName, Swapped},
     model::{AllocationBlock, Attribute, Handle, IpamConfig},
-    release::{ReleaseRequest, Released},
+    release::{LOAD_BALANCER, ReleaseRequest, Released},
     show::{AddressInfo, BlockUse, Borrowed, PoolUse},
     split::MAX_PARTS,
+    tunnel::{TunnelAddress, TunnelKind},
     view::Moment,
 };
 
@@ -163,6 +167,26 @@ pub enum IpamError {
         expected: String,
         /// What it is.
         actual: Option<String>,
+    },
+    /// An address was to go to its alternate owner, but has none. The target of the migration has
+    /// been deleted.
+    #[error("{0} has no alternate owner")]
+    NoAlternateOwner(IpAddr),
+    /// An address was to go to its alternate owner, but that is another.
+    #[error("{address} has another alternate owner than {expected}")]
+    OtherAlternateOwner {
+        /// The address.
+        address: IpAddr,
+        /// Who was expected.
+        expected: String,
+    },
+    /// An address has another owner than the caller believes. Look again.
+    #[error("{address} has another owner than {expected}")]
+    OtherOwner {
+        /// The address.
+        address: IpAddr,
+        /// Who was expected.
+        expected: String,
     },
     /// There is no pool of this name.
     #[error("there is no pool {0}")]
@@ -261,7 +285,7 @@ impl<K: Kv> Ipam<K> {
             .await
     }
 
-    /// Sees to it that the owner keeps a block with a free address for each of these families.
+    /// Sees to it that the owner keeps a block for each of these families, full or not.
     pub async fn ensure_block(
         &self,
         request: &AssignRequest,
@@ -272,7 +296,7 @@ impl<K: Kv> Ipam<K> {
     }
 
     /// Releases addresses. An address that is not what the request says stops it; those before it,
-    /// in groups of fifty, have been released then.
+    /// in groups of thirty, have been released then.
     pub async fn release(&self, requests: &[ReleaseRequest]) -> Result<Released, IpamError> {
         let mut released = Released::default();
         for chunk in requests.chunks(release::CHUNK) {
@@ -298,6 +322,36 @@ impl<K: Kv> Ipam<K> {
             }
             after = more;
         }
+    }
+
+    /// Makes a node's address on a tunnel what its pools want: one of theirs, or none. The address
+    /// and the node change together. With `host_encryption` WireGuard uses the node's own address.
+    pub async fn ensure_tunnel_address(
+        &self,
+        node: &str,
+        kind: TunnelKind,
+        host_encryption: bool,
+    ) -> Result<TunnelAddress, IpamError> {
+        self.run(|draft| tunnel::ensure(draft, node, kind, host_encryption))
+            .await
+    }
+
+    /// Notes who is to have the addresses of a handle next; nobody if there are no attributes.
+    pub async fn set_alternate_owner(
+        &self,
+        handle: &str,
+        expected_owner: Option<&PodName>,
+        alternate: &BTreeMap<String, String>,
+    ) -> Result<Vec<IpAddr>, IpamError> {
+        self.run(|draft| migration::set_alternate(draft, handle, expected_owner, alternate))
+            .await
+    }
+
+    /// Makes the alternate owner of a handle's addresses the owner, if it is this one, and the
+    /// owner the alternate one. Doing it again changes nothing.
+    pub async fn swap_owner(&self, handle: &str, target: &PodName) -> Result<Swapped, IpamError> {
+        self.run(|draft| migration::swap(draft, handle, target))
+            .await
     }
 
     /// Frees what has cooled down in a block that nobody assigns from; says whether there was any.
@@ -397,6 +451,12 @@ impl<K: Kv> Ipam<K> {
         self.run(|draft| show::handle(draft, handle)).await
     }
 
+    /// Mends or releases what a check has found, if it is still so; says whether it was. What only a
+    /// person can mend stays: see [`Finding::can_be_mended`].
+    pub async fn mend(&self, finding: &Finding) -> Result<bool, IpamError> {
+        self.run(|draft| gc::mend(draft, finding)).await
+    }
+
     /// Everything that does not fit together.
     pub async fn check(&self) -> Result<Vec<Finding>, IpamError> {
         self.run(|draft| check::check(draft)).await
@@ -454,6 +514,10 @@ impl<K: Kv> Ipam<K> {
             Ok(config)
         })
         .await
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)().timestamp()
     }
 
     /// Makes a decision until its transaction goes through.

@@ -66,6 +66,14 @@ pub struct Attribute {
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub owner: BTreeMap<String, String>,
+    /// The notes of the one who is to have the address next: the target of a migration.
+    #[serde(
+        default,
+        rename = "alternateOwnerAttrs",
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub alternate_owner: BTreeMap<String, String>,
     /// When they were given back; they cool down since.
     #[serde(
         default,
@@ -73,7 +81,7 @@ pub struct Attribute {
         skip_serializing_if = "Option::is_none"
     )]
     pub released_at: Option<String>,
-    /// Fields that are not read here; the attributes of an alternate owner are among them.
+    /// Fields that are not read here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }

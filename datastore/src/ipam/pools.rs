@@ -49,13 +49,22 @@ impl Pool {
         }
     }
 
-    fn allows(&self, wanted: AllowedUse) -> bool {
+    /// Whether its addresses may be used so.
+    pub(super) fn allows(&self, wanted: AllowedUse) -> bool {
         if self.spec.allowed_uses.is_empty() {
             matches!(wanted, AllowedUse::Workload | AllowedUse::Tunnel)
         } else {
             self.spec.allowed_uses.contains(&wanted)
         }
     }
+}
+
+/// Whether the pool of a block is no longer for the owner of this node.
+pub(super) fn is_unselected(pools: &[Pool], cidr: IpNet, node: Option<&Node>) -> bool {
+    pools
+        .iter()
+        .find(|pool| !pool.spec.disabled && pool.net.contains(&cidr))
+        .is_some_and(|pool| !pool.selects(node))
 }
 
 /// Where the pools lie.

@@ -11,12 +11,13 @@ use ipnet::IpNet;
 use super::{
     IpamError,
     addr::address_version,
-    keys,
+    keys::{self, Owner},
     kv::Want,
     model::{AllocationBlock, clean_handle},
-    pools::{all_pools, pools_root},
+    pools::{all_pools, is_unselected, node_of, pools_root, resource_key},
     view::{Draft, Stop},
 };
+use crate::Kind;
 
 /// An address to give back, and what the caller believes about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl Released {
 
 /// How many addresses, or blocks of a handle, one transaction gives back; each may change a block
 /// and a handle.
-pub(super) const CHUNK: usize = 50;
+pub(super) const CHUNK: usize = 30;
 
 /// Decides the release of no more than [`CHUNK`] addresses.
 pub(super) fn release(
@@ -140,7 +141,7 @@ pub(super) fn release(
                 Ok(None) | Err(Stop::Failed(_)) => {}
             }
         }
-        store_after_release(draft, block);
+        store_after_release(draft, block)?;
     }
     Ok(result)
 }
@@ -189,7 +190,7 @@ pub(super) fn release_handle(
                 released.extend(places.iter().filter_map(|place| block.address(*place)));
                 block.give_back(&places, draft.now());
                 block.collect(draft.now(), cooldown);
-                store_after_release(draft, block);
+                store_after_release(draft, block)?;
             }
         }
         handle.block.insert(cidr.to_string(), left);
@@ -215,19 +216,51 @@ pub(super) fn collect_block(draft: &mut Draft<'_>, cidr: IpNet) -> Result<bool, 
     };
     let changed = block.collect(draft.now(), cooldown);
     if changed {
-        store_after_release(draft, block);
+        store_after_release(draft, block)?;
     }
     Ok(changed)
 }
 
-/// A block that is empty and kept for nobody goes.
-fn store_after_release(draft: &mut Draft<'_>, block: AllocationBlock) {
-    if block.affinity.is_none() && block.is_empty() {
-        draft.delete(keys::block(block.cidr));
-    } else {
+/// Stores a block that was given something back. One that is empty then goes if nobody needs it to
+/// be kept: if it is kept for nobody, for load balancers, or for a host that its pool does not
+/// select any more.
+fn store_after_release(draft: &mut Draft<'_>, block: AllocationBlock) -> Result<(), Stop> {
+    if !block.is_empty() {
         draft.put_block(block);
+        return Ok(());
     }
+    let goes = match block.owner() {
+        None => block.affinity.is_none(),
+        Some(Owner::Virtual(name)) => name == LOAD_BALANCER,
+        Some(owner @ Owner::Host(_)) => {
+            draft.need([
+                Want::Prefix(pools_root()),
+                Want::Key(resource_key(Kind::Node, owner.name()).path()),
+            ])?;
+            match node_of(draft, &owner) {
+                Ok(node) => is_unselected(&all_pools(draft)?, block.cidr, node.as_ref()),
+                // Without its node there is no telling what is for it.
+                Err(Stop::Failed(_)) => false,
+                Err(stop) => return Err(stop),
+            }
+        }
+    };
+    if !goes {
+        draft.put_block(block);
+        return Ok(());
+    }
+    if let Some(owner) = block.owner() {
+        let affinity = keys::affinity(&owner, block.cidr);
+        if draft.value(&affinity)?.is_some() {
+            draft.delete(affinity);
+        }
+    }
+    draft.delete(keys::block(block.cidr));
+    Ok(())
 }
+
+/// The owner of blocks that load balancers' addresses come from.
+pub const LOAD_BALANCER: &str = "load-balancer";
 
 /// The blocks of addresses: those that their pools would have, or else any there are around them.
 pub(super) fn find_blocks(

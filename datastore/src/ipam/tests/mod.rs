@@ -194,11 +194,5 @@ fn request(family: Family, host: &str, handle: &str, count: usize) -> AssignRequ
 
 fn fresh(cidr: IpNet, host: &str) -> AllocationBlock {
     let owner = Owner::host(host);
-    AllocationBlock::new(
-        cidr,
-        Some(&owner),
-        None,
-        crate::time::Timestamp(START as i64),
-        1,
-    )
+    AllocationBlock::new(cidr, Some(&owner), None, Timestamp(START as i64), 1)
 }
