@@ -1,11 +1,12 @@
 //! What all stores do alike, over the little that each does its own way.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt};
+use serde_json::{Value, json};
 
 use super::{
-    Entry, Filter, Listing, Store, StoreError, Update, Watch,
+    Entry, Filter, Known, Listing, Store, StoreError, Update, Watch, hold,
     prepare::{self, default_allow, is_default_allow, is_fixed},
 };
 use crate::{
@@ -65,8 +66,16 @@ pub trait Backend: Send + Sync + 'static {
         revision: u64,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Begins to tell what there is and what happens.
-    fn follow(&self) -> Watch;
+    /// Begins to tell what there is and what happens to one who knows something already.
+    fn follow(&self, known: Known) -> Watch;
+
+    /// Writes or removes bytes under a path beside the objects, if the store has such paths.
+    fn report(
+        &self,
+        path: &str,
+        value: Option<Vec<u8>>,
+        time_to_live: Option<Duration>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 impl<B: Backend> Store for B {
@@ -98,6 +107,7 @@ impl<B: Backend> Store for B {
             if find(self, &key).await?.is_some() {
                 return Err(StoreError::Exists(key));
             }
+            before_new(self, &key).await?;
             store(self, key, resource, Condition::Absent).await
         }
         .boxed()
@@ -133,7 +143,10 @@ impl<B: Backend> Store for B {
             loop {
                 attempts -= 1;
                 let (prepared, condition) = match find(self, &wanted).await? {
-                    None => (prepare::new(resource)?, Condition::Absent),
+                    None => {
+                        before_new(self, &wanted).await?;
+                        (prepare::new(resource)?, Condition::Absent)
+                    }
                     Some(current) => (
                         prepare::replacement(resource, &current, true)?,
                         Condition::At(current.revision),
@@ -208,16 +221,19 @@ impl<B: Backend> Store for B {
         .boxed()
     }
 
-    fn watch(&self) -> Watch {
-        let watch = self.follow();
-        let Entry { key, resource, .. } = default_allow_entry();
-        watch.feed().push(Update {
-            key,
-            value: resource.ok(),
-            revision: 0,
-            problem: None,
-        });
+    fn watch_from(&self, known: Known) -> Watch {
+        let watch = self.follow(known);
+        watch.feed().fixed(default_allow_entry());
         watch
+    }
+
+    fn report<'a>(
+        &'a self,
+        path: &'a str,
+        value: Option<Vec<u8>>,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Backend::report(self, path, value, time_to_live).boxed()
     }
 }
 
@@ -244,6 +260,89 @@ pub async fn initialize(store: &dyn Store) -> Result<(), StoreError> {
             Ok(_) | Err(StoreError::Exists(_)) => {}
             Err(error) => return Err(error),
         }
+    }
+    Ok(())
+}
+
+/// Makes a store one that Calico's components take for initialized: its tiers, and the object that names
+/// the cluster, says that the store may be used, and which versions and kinds of installation it serves.
+///
+/// What is there stays; a version replaces another, types of cluster are added to those that are there.
+/// Empty texts change nothing.
+pub async fn ensure_initialized(
+    store: &dyn Store,
+    version: &str,
+    cluster_type: &str,
+) -> Result<(), StoreError> {
+    initialize(store).await?;
+    let Some(key) = hold::cluster_key() else {
+        return Ok(());
+    };
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        let current = store.get(&key).await?;
+        let before = match &current {
+            // What is no such object is not ours to mend.
+            Some(entry) => entry.resource.clone()?.to_value(),
+            None => json!({
+                "apiVersion": "projectcalico.org/v3",
+                "kind": "ClusterInformation",
+                "metadata": {"name": key.name()},
+                "spec": {},
+            }),
+        };
+        let mut value = before.clone();
+        complete_cluster(&mut value["spec"], version, cluster_type);
+        if current.is_some() && value == before {
+            return Ok(());
+        }
+        let (_, resource) = crate::resource::from_manifest(value)?;
+        let stored = match &current {
+            Some(entry) => store.update(&resource, entry.revision).await,
+            None => store.create(&resource).await,
+        };
+        match stored {
+            Err(StoreError::Exists(_) | StoreError::NotFound(_) | StoreError::Conflict { .. })
+                if attempts > 0 => {}
+            done => return done.map(|_| ()),
+        }
+    }
+}
+
+/// Fills in what the object that names a cluster must have.
+fn complete_cluster(spec: &mut Value, version: &str, cluster_type: &str) {
+    let is_empty = |value: &Value| value.as_str().is_none_or(str::is_empty);
+    if is_empty(&spec["clusterGUID"]) {
+        spec["clusterGUID"] = uuid::Uuid::new_v4().simple().to_string().into();
+    }
+    if !spec["datastoreReady"].is_boolean() {
+        spec["datastoreReady"] = true.into();
+    }
+    if !version.is_empty() {
+        spec["calicoVersion"] = version.into();
+    }
+    let types = spec["clusterType"].as_str().unwrap_or_default().to_owned();
+    let mut types: Vec<&str> = types.split(',').filter(|one| !one.is_empty()).collect();
+    for one in cluster_type.split(',').filter(|one| !one.is_empty()) {
+        if !types.contains(&one) {
+            types.push(one);
+        }
+    }
+    if !types.is_empty() {
+        spec["clusterType"] = types.join(",").into();
+    }
+    // Looking at a member that is not there has made it.
+    if let Some(members) = spec.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
+}
+
+/// The first node of a cluster makes the cluster.
+async fn before_new<B: Backend>(backend: &B, key: &Key) -> Result<(), StoreError> {
+    if key.kind() == Some(Kind::Node) {
+        // Boxed, for creating an object leads here.
+        ensure_initialized(backend, "", "").boxed().await?;
     }
     Ok(())
 }

@@ -3,12 +3,14 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use super::{
-    Entry, Filter, Listing, StoreError, Update, Watch,
+    Entry, Filter, Known, Listing, StoreError, Watch,
     backend::{Backend, Condition, entry},
-    feed::Feed,
+    feed::{Feed, with_digest},
+    hold::Change,
 };
 use crate::Key;
 
@@ -22,6 +24,7 @@ pub struct Memory {
 struct State {
     revision: u64,
     values: BTreeMap<Key, (Vec<u8>, u64)>,
+    reports: BTreeMap<String, Vec<u8>>,
     feeds: Vec<Weak<Feed>>,
 }
 
@@ -38,7 +41,17 @@ impl Memory {
 
     /// Removes what is under a key, as some other client of a store might.
     pub fn remove_bytes(&self, key: &Key) {
-        self.lock().remove(key);
+        self.lock().remove_all(std::slice::from_ref(key));
+    }
+
+    /// Removes what is under some keys, all at one revision.
+    pub fn remove_all(&self, keys: &[Key]) {
+        self.lock().remove_all(keys);
+    }
+
+    /// What was reported under a path last. Time does not pass here.
+    pub fn reported(&self, path: &str) -> Option<Vec<u8>> {
+        self.lock().reports.get(path).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -51,28 +64,30 @@ impl State {
     fn put(&mut self, key: &Key, bytes: Vec<u8>) -> u64 {
         self.revision += 1;
         let revision = self.revision;
-        self.tell(&Update::from(entry(key.clone(), &bytes, revision)));
+        let change = Change::put(entry(key.clone(), &bytes, revision), &bytes);
+        self.tell(vec![change]);
         self.values.insert(key.clone(), (bytes, revision));
         revision
     }
 
-    fn remove(&mut self, key: &Key) {
-        if self.values.remove(key).is_some() {
+    fn remove_all(&mut self, keys: &[Key]) {
+        let removed: Vec<Change> = keys
+            .iter()
+            .filter_map(|key| self.values.remove_entry(key))
+            .map(|(key, _)| Change::delete(key))
+            .collect();
+        if !removed.is_empty() {
             self.revision += 1;
-            self.tell(&Update {
-                key: key.clone(),
-                value: None,
-                revision: self.revision,
-                problem: None,
-            });
+            self.tell(removed);
         }
     }
 
-    fn tell(&mut self, update: &Update) {
+    fn tell(&mut self, changes: Vec<Change>) {
+        let revision = self.revision;
         self.feeds.retain(|feed| {
             let feed = feed.upgrade();
             if let Some(feed) = &feed {
-                feed.push(update.clone());
+                feed.change(revision, changes.clone());
             }
             feed.is_some()
         });
@@ -120,18 +135,32 @@ impl Backend for Memory {
     async fn remove(&self, key: &Key, revision: u64) -> Result<(), StoreError> {
         let mut state = self.lock();
         Condition::At(revision).holds(key, state.actual(key))?;
-        state.remove(key);
+        state.remove_all(std::slice::from_ref(key));
         Ok(())
     }
 
-    fn follow(&self) -> Watch {
-        let feed = Arc::new(Feed::default());
+    fn follow(&self, known: Known) -> Watch {
+        let feed = Feed::new(known);
         let mut state = self.lock();
-        for entry in state.entries(&Filter::All) {
-            feed.push(entry.into());
-        }
-        feed.in_sync(state.revision);
+        let values = state.values.iter().map(|(key, (bytes, revision))| {
+            with_digest(entry(key.clone(), bytes, *revision), bytes)
+        });
+        feed.listed(values.collect(), state.revision);
         state.feeds.push(Arc::downgrade(&feed));
         Watch::new(feed, ())
+    }
+
+    async fn report(
+        &self,
+        path: &str,
+        value: Option<Vec<u8>>,
+        _time_to_live: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        let reports = &mut self.lock().reports;
+        match value {
+            Some(value) => reports.insert(path.to_owned(), value),
+            None => reports.remove(path),
+        };
+        Ok(())
     }
 }

@@ -12,22 +12,27 @@ mod dir;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod feed;
+mod hold;
 mod memory;
 mod prepare;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 
 use crate::{Key, Kind, Problem, Resource};
 
 pub(crate) use backend::entry;
-pub use backend::initialize;
+pub use backend::{ensure_initialized, initialize};
 #[cfg(feature = "dir")]
 pub use dir::Dir;
 #[cfg(feature = "etcd")]
 pub use etcd::{Etcd, EtcdConfig};
-pub use feed::Watch;
+pub use feed::{HoldHandle, Watch};
 pub use memory::Memory;
 pub use prepare::default_allow;
 
@@ -56,9 +61,55 @@ pub enum Event {
     },
     /// The store cannot be followed for now; the watch goes on trying. [`Event::InSync`] ends it.
     Trouble(String),
+    /// The store looks lost: objects stay as they are told, and what the store says is kept back until
+    /// it has its objects again or someone [accepts](HoldHandle::accept) it. [`Event::InSync`] ends it.
+    Held(Held),
     /// Everything in the store that is not even an object under a key, as of now: each time the whole
     /// list, which replaces the last one.
     Unreadable(Vec<Problem>),
+}
+
+/// Why a store is not obeyed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// How many objects the reader knows.
+    pub known: usize,
+    /// How many of them the store does not have.
+    pub missing: usize,
+    /// What happened, for a person.
+    pub reason: String,
+}
+
+/// The state that a reader has of a store before it watches it: from a snapshot, say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The objects, those with problems included, and the revisions they were told at.
+    pub objects: BTreeMap<Key, u64>,
+    /// `clusterGUID` of the store's ClusterInformation.
+    pub cluster: Option<String>,
+}
+
+impl<'a> FromIterator<&'a Update> for Known {
+    /// What someone knows who was told this; of several updates of one object the last counts.
+    fn from_iter<T: IntoIterator<Item = &'a Update>>(updates: T) -> Self {
+        let mut known = Self::default();
+        for update in updates {
+            if prepare::is_default_allow(&update.key) {
+                continue;
+            }
+            if update.value.is_none() && update.problem.is_none() {
+                known.objects.remove(&update.key);
+                continue;
+            }
+            known.objects.insert(update.key.clone(), update.revision);
+            if let Some(resource) = &update.value
+                && let Some(cluster) = hold::cluster_of_resource(&update.key, resource)
+            {
+                known.cluster = Some(cluster);
+            }
+        }
+        known
+    }
 }
 
 /// An object as it is stored.
@@ -182,7 +233,25 @@ pub trait Store: Send + Sync {
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Everything in the store from now on: first what is there, then [`Event::InSync`], then changes.
-    fn watch(&self) -> Watch;
+    fn watch(&self) -> Watch {
+        self.watch_from(Known::default())
+    }
+
+    /// As [`Store::watch`], for a reader who knows a state already. What is there is told whether it was
+    /// known or not, what was known and is gone is told as gone; unless the store looks lost, which is
+    /// told as [`Event::Held`].
+    fn watch_from(&self, known: Known) -> Watch;
+
+    /// Writes bytes under a path beside the objects, for others to read (what Felix reports to Neutron, say),
+    /// or removes them. With a time to live they go away if they are not written again before.
+    ///
+    /// A store without such paths does nothing.
+    fn report<'a>(
+        &'a self,
+        path: &'a str,
+        value: Option<Vec<u8>>,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
 /// A store, chosen at run time.

@@ -13,7 +13,7 @@ use std::{
 use cleat_datastore::{
     Event, Key, Kind, Problem, Resource, Update,
     resource::from_manifest,
-    store::{Filter, Store, Watch},
+    store::{Filter, Held, Store, Watch},
 };
 use serde_json::{Value, json};
 
@@ -28,6 +28,8 @@ pub(crate) struct Mirror {
     /// How often the store was in sync, and in trouble.
     pub(crate) in_sync: usize,
     pub(crate) troubles: Vec<String>,
+    /// Every hold that was told.
+    pub(crate) held: Vec<Held>,
     /// Every deletion that was told.
     pub(crate) deleted: Vec<Key>,
 }
@@ -40,6 +42,7 @@ impl Mirror {
             unreadable: Vec::new(),
             in_sync: 0,
             troubles: Vec::new(),
+            held: Vec::new(),
             deleted: Vec::new(),
         }
     }
@@ -71,6 +74,7 @@ impl Mirror {
                     }
                 }
                 Event::InSync { .. } => self.in_sync += 1,
+                Event::Held(held) => self.held.push(held),
                 Event::Trouble(reason) => self.troubles.push(reason),
                 Event::Unreadable(problems) => self.unreadable = problems,
             }

@@ -33,6 +33,16 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    /// When the file was changed last, in microseconds since 1970.
+    pub(super) fn micros(&self) -> u64 {
+        let since = self
+            .modified
+            .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        since.map_or(0, |since| {
+            u64::try_from(since.as_micros()).unwrap_or(u64::MAX / 2)
+        })
+    }
+
     /// Whether a later change of the file would show.
     pub(super) fn is_settled(&self) -> bool {
         let age = self.modified.and_then(|time| time.elapsed().ok());
@@ -206,6 +216,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let hidden = path.with_file_name(hidden);
     let mut file = fs::File::create(&hidden)?;
     file.write_all(text.as_bytes())?;
+    // The kernel's own times are as coarse as its ticks; revisions are made of them.
+    file.set_modified(SystemTime::now())?;
     file.sync_all()?;
     fs::rename(&hidden, path)
 }

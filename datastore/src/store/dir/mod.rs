@@ -10,8 +10,9 @@
 //! - An object that stands in two places counts where it stands first, by file name; the other is reported.
 //! - A directory that cannot be read is trouble, and everything stays as it was.
 //!
-//! Writes replace one document of one file and leave the rest of its text alone. Revisions count this
-//! process's view and start anew with it.
+//! Writes replace one document of one file and leave the rest of its text alone. The revision of an
+//! object is the time of its file's last change in microseconds, so that it means the same to the next
+//! process; where times are not good enough to tell one change from the next, it is the next number.
 
 mod files;
 
@@ -28,9 +29,10 @@ use tokio::{sync::Notify, time};
 
 use self::files::{Contents, Stamp};
 use super::{
-    AbortOnDrop, Entry, Filter, Listing, StoreError, Update, Watch,
+    AbortOnDrop, Entry, Filter, Known, Listing, StoreError, Watch,
     backend::{Backend, Condition, entry},
-    feed::Feed,
+    feed::{Feed, with_digest},
+    hold::Change,
 };
 use crate::{Key, Origin, Problem};
 
@@ -61,6 +63,8 @@ struct State {
 
 struct File {
     stamp: Option<Stamp>,
+    /// When it was changed last, in microseconds.
+    modified: u64,
     contents: Contents,
 }
 
@@ -183,16 +187,23 @@ impl State {
             }
             let before = file.map(|file| &file.contents);
             let contents = files::read(root, &path, before);
+            let modified = stamp.micros();
             // A file that changed within the clock's grain of being read may have changed again since.
             let stamp = stamp.is_settled().then_some(stamp);
             changed |= before != Some(&contents);
-            self.files.insert(path, File { stamp, contents });
+            let file = File {
+                stamp,
+                modified,
+                contents,
+            };
+            self.files.insert(path, file);
         }
         if changed {
             self.rebuild();
             if recovered {
-                let revision = self.revision;
-                self.tell(|feed| feed.in_sync(revision));
+                // A feed that began in trouble was told nothing yet.
+                let (listed, revision) = (self.listed(), self.revision);
+                self.tell(|feed| feed.listed(listed.clone(), revision));
             }
         }
     }
@@ -201,7 +212,11 @@ impl State {
     fn rebuild(&mut self) {
         let mut objects: BTreeMap<Key, Stored> = BTreeMap::new();
         let mut unreadable = Vec::new();
-        for (path, File { contents, .. }) in &self.files {
+        let start = self.revision;
+        for (path, file) in &self.files {
+            let File {
+                modified, contents, ..
+            } = file;
             unreadable.extend(contents.problems.iter().cloned());
             for (key, bytes, origin) in &contents.objects {
                 if let Some(first) = objects.get(key) {
@@ -213,11 +228,10 @@ impl State {
                 let before = self.objects.get(key);
                 let revision = match before {
                     Some(before) if before.bytes == *bytes => before.revision,
-                    Some(_) | None => {
-                        self.revision += 1;
-                        self.revision
-                    }
+                    Some(_) | None if *modified > start => *modified,
+                    Some(_) | None => start + 1,
                 };
+                self.revision = self.revision.max(revision);
                 let stored = Stored {
                     bytes: bytes.clone(),
                     origin: origin.clone(),
@@ -227,30 +241,33 @@ impl State {
                 objects.insert(key.clone(), stored);
             }
         }
-        let mut updates = Vec::new();
+        let mut changes = Vec::new();
         for (key, stored) in &objects {
             let before = self.objects.get(key);
             if before.is_none_or(|before| before.revision != stored.revision) {
-                updates.push(Update::from(stored.entry(key)));
+                changes.push(Change::put(stored.entry(key), &stored.bytes));
             }
         }
         for key in self.objects.keys().filter(|key| !objects.contains_key(key)) {
-            self.revision += 1;
-            updates.push(Update {
-                key: key.clone(),
-                value: None,
-                revision: self.revision,
-                problem: None,
-            });
+            self.revision = self.revision.max(start + 1);
+            changes.push(Change::delete(key.clone()));
         }
         self.objects = objects;
-        for update in updates {
-            self.tell(|feed| feed.push(update.clone()));
+        if !changes.is_empty() {
+            let revision = self.revision;
+            self.tell(|feed| feed.change(revision, changes.clone()));
         }
         if unreadable != self.unreadable {
             self.unreadable.clone_from(&unreadable);
             self.tell(|feed| feed.unreadable(unreadable.clone()));
         }
+    }
+
+    fn listed(&self) -> Vec<(Entry, u64)> {
+        let stored = self.objects.iter();
+        stored
+            .map(|(key, stored)| with_digest(stored.entry(key), &stored.bytes))
+            .collect()
     }
 
     fn tell(&mut self, what: impl Fn(&Feed)) {
@@ -309,8 +326,8 @@ impl Backend for Dir {
         Ok(())
     }
 
-    fn follow(&self) -> Watch {
-        let feed = Arc::new(Feed::default());
+    fn follow(&self, known: Known) -> Watch {
+        let feed = Feed::new(known);
         if let Err(error) = self.shared.scan() {
             feed.trouble(error.to_string());
         }
@@ -320,18 +337,25 @@ impl Backend for Dir {
                 .state
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            for (key, stored) in &state.objects {
-                feed.push(stored.entry(key).into());
-            }
             if !state.unreadable.is_empty() {
                 feed.unreadable(state.unreadable.clone());
             }
             if state.trouble.is_none() {
-                feed.in_sync(state.revision);
+                feed.listed(state.listed(), state.revision);
             }
             state.feeds.push(Arc::downgrade(&feed));
         }
         let task = tokio::spawn(self.shared.clone().run());
         Watch::new(feed, AbortOnDrop(task.abort_handle()))
+    }
+
+    /// Files are for objects.
+    async fn report(
+        &self,
+        _path: &str,
+        _value: Option<Vec<u8>>,
+        _time_to_live: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        Ok(())
     }
 }

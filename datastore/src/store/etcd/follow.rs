@@ -20,9 +20,9 @@ use super::{
     Connector, LISTED_ROOTS, MAX_MESSAGE_LEN, Point, RequestError, entry, key_of, kv_client,
     limited, list, random,
 };
-use crate::{
-    Key, Update,
-    store::{Entry, feed::Feed},
+use crate::store::{
+    feed::{Feed, with_digest},
+    hold::Change,
 };
 
 /// What is watched. What is listed lies below it.
@@ -35,9 +35,7 @@ pub(super) async fn run(connector: Arc<Connector>, feed: Arc<Feed>) {
     let mut follower = Follower {
         connector,
         feed,
-        known: BTreeMap::new(),
         seen: None,
-        trusted: true,
     };
     let mut pause = FIRST_PAUSE;
     loop {
@@ -73,12 +71,8 @@ enum Lost {
 struct Follower {
     connector: Arc<Connector>,
     feed: Arc<Feed>,
-    /// What was told, and its revision.
-    known: BTreeMap<Key, u64>,
     /// The last change that was told.
     seen: Option<Point>,
-    /// Whether equal revisions in a listing mean equal objects.
-    trusted: bool,
 }
 
 impl Follower {
@@ -90,7 +84,6 @@ impl Follower {
         } else {
             let point = self.relist(&client).await?;
             self.seen = Some(point);
-            self.feed.in_sync(point.revision as u64);
             *in_sync = true;
             point
         };
@@ -99,28 +92,13 @@ impl Follower {
 
     async fn relist(&mut self, client: &Client) -> Result<Point, Lost> {
         let prefixes = LISTED_ROOTS.map(str::to_owned);
-        let mut listed: BTreeMap<Key, Entry> = BTreeMap::new();
+        let mut listed = Vec::new();
         let config = &self.connector.config;
-        let point = list(&mut kv_client(client), config, &prefixes, |entry| {
-            listed.insert(entry.key.clone(), entry);
+        let point = list(&mut kv_client(client), config, &prefixes, |entry, bytes| {
+            listed.push(with_digest(entry, bytes));
         })
         .await?;
-        let vanished: Vec<Key> = self
-            .known
-            .keys()
-            .filter(|key| !listed.contains_key(key))
-            .cloned()
-            .collect();
-        for key in vanished {
-            self.forget(key, point.revision as u64);
-        }
-        for (key, entry) in listed {
-            let before = self.known.insert(key, entry.revision);
-            if !self.trusted || before != Some(entry.revision) {
-                self.feed.push(entry.into());
-            }
-        }
-        self.trusted = true;
+        self.feed.listed(listed, point.revision as u64);
         Ok(point)
     }
 
@@ -185,10 +163,10 @@ impl Follower {
         if let (Some(header), Some(seen)) = (response.header(), self.seen) {
             let behind = header.revision() != 0 && header.revision() < seen.revision;
             if behind || header.cluster_id() != seen.cluster {
-                self.trusted = false;
                 return Err(Lost::Restored);
             }
         }
+        let mut changes: BTreeMap<i64, Vec<Change>> = BTreeMap::new();
         for event in response.events() {
             let Some(kv) = event.kv() else {
                 continue;
@@ -200,31 +178,16 @@ impl Follower {
             let Some(key) = key_of(kv.key()) else {
                 continue;
             };
-            let known = self.known.get(&key).copied();
-            if known.is_some_and(|known| known >= revision as u64) {
-                continue;
-            }
-            match event.event_type() {
-                EventType::Put => {
-                    self.known.insert(key.clone(), revision as u64);
-                    self.feed
-                        .push(entry(key, kv.value(), revision as u64).into());
-                }
-                EventType::Delete if known.is_some() => self.forget(key, revision as u64),
-                EventType::Delete => {}
-            }
+            let change = match event.event_type() {
+                EventType::Put => Change::put(entry(key, kv.value(), revision as u64), kv.value()),
+                EventType::Delete => Change::delete(key),
+            };
+            changes.entry(revision).or_default().push(change);
+        }
+        for (revision, changes) in changes {
+            self.feed.change(revision as u64, changes);
         }
         Ok(())
-    }
-
-    fn forget(&mut self, key: Key, revision: u64) {
-        self.known.remove(&key);
-        self.feed.push(Update {
-            key,
-            value: None,
-            revision,
-            problem: None,
-        });
     }
 }
 

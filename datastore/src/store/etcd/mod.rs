@@ -13,12 +13,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KvClient,
-    TlsOptions, Txn, TxnOp, TxnOpResponse,
+    PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse,
 };
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{
-    AbortOnDrop, Entry, Filter, Listing, StoreError, Watch,
+    AbortOnDrop, Entry, Filter, Known, Listing, StoreError, Watch,
     backend::{Backend, Condition, entry},
     feed::Feed,
 };
@@ -82,7 +82,8 @@ impl Etcd {
         }
     }
 
-    async fn client(&self) -> Result<Client, StoreError> {
+    /// A connected client, the same until it fails. Whoever sees it fail asks for another.
+    pub async fn client(&self) -> Result<Client, StoreError> {
         let mut client = self.client.lock().await;
         if let Some(client) = &*client {
             return Ok(client.clone());
@@ -109,7 +110,7 @@ impl Etcd {
     async fn range_once(&self, prefixes: &[String]) -> Result<Listing, StoreError> {
         self.request(async |mut kv, config| {
             let mut entries = Vec::new();
-            let point = list(&mut kv, config, prefixes, |entry| entries.push(entry)).await?;
+            let point = list(&mut kv, config, prefixes, |entry, _| entries.push(entry)).await?;
             Ok(Listing {
                 entries,
                 unreadable: Vec::new(),
@@ -221,8 +222,39 @@ impl Backend for Etcd {
         Ok(())
     }
 
-    fn follow(&self) -> Watch {
-        let feed = Arc::new(Feed::default());
+    async fn report(
+        &self,
+        path: &str,
+        value: Option<Vec<u8>>,
+        time_to_live: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        let client = self.client().await?;
+        let limit = self.connector.config.request_timeout;
+        let writing = async {
+            let mut kv = client.kv_client();
+            let Some(value) = value else {
+                kv.delete(path, None).await?;
+                return Ok(());
+            };
+            // The lease of the write before ends by itself, and takes nothing with it: a key is under one.
+            let mut options = PutOptions::new();
+            if let Some(time) = time_to_live {
+                let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX).max(1);
+                let lease = client.lease_client().grant(seconds, None).await?;
+                options = options.with_lease(lease.id());
+            }
+            kv.put(path, value, Some(options)).await?;
+            Ok(())
+        };
+        let written = limited(limit, Box::pin(writing)).await;
+        if written.is_err() {
+            *self.client.lock().await = None;
+        }
+        Ok(written?)
+    }
+
+    fn follow(&self, known: Known) -> Watch {
+        let feed = Feed::new(known);
         let task = tokio::spawn(follow::run(self.connector.clone(), feed.clone()));
         Watch::new(feed, AbortOnDrop(task.abort_handle()))
     }
@@ -365,7 +397,7 @@ async fn list(
     kv: &mut KvClient,
     config: &EtcdConfig,
     prefixes: &[String],
-    mut found: impl FnMut(Entry),
+    mut found: impl FnMut(Entry, &[u8]),
 ) -> Result<Point, RequestError> {
     let mut point = None;
     for prefix in prefixes {
@@ -396,7 +428,8 @@ async fn list(
             });
             for kv in page.kvs() {
                 if let Some(key) = key_of(kv.key()) {
-                    found(entry(key, kv.value(), kv.mod_revision() as u64));
+                    let entry = entry(key, kv.value(), kv.mod_revision() as u64);
+                    found(entry, kv.value());
                 }
             }
             match page.kvs().last() {
