@@ -42,6 +42,10 @@ impl Known {
                 self.trouble = Some(reason);
                 Vec::new()
             }
+            Event::Held(held) => {
+                self.trouble = Some(held.reason);
+                Vec::new()
+            }
             Event::Unreadable(problems) => {
                 self.unreadable = problems;
                 Vec::new()
