@@ -179,7 +179,7 @@ async fn keys_of_others_are_left_alone_and_broken_values_are_problems() {
     for (path, value) in [
         ("/calico/felix/v2/no-region/host/h/status", "{}"),
         (
-            "/calico/resources/v3/projectcalico.org/felixconfigurations/default",
+            "/calico/resources/v3/projectcalico.org/unheardofs/default",
             "{}",
         ),
         ("/calico/ipam/v2/handle/x", "{}"),
