@@ -33,6 +33,25 @@ impl Reservations {
         self.0.iter().any(|net| net.contains(&address))
     }
 
+    /// The reserved parts of a net, apart from one another.
+    pub fn within(&self, net: IpNet) -> Vec<IpNet> {
+        let mut parts: Vec<IpNet> = self
+            .0
+            .iter()
+            .filter_map(
+                |reserved| match (net.contains(reserved), reserved.contains(&net)) {
+                    (true, _) => Some(*reserved),
+                    (false, true) => Some(net),
+                    (false, false) => None,
+                },
+            )
+            .collect();
+        // What holds another sorts right before it.
+        parts.sort_unstable();
+        parts.dedup_by(|later, earlier| earlier.contains(&*later));
+        parts
+    }
+
     /// The reserved net that all of this net is part of.
     pub fn around(&self, net: IpNet) -> Option<IpNet> {
         self.0

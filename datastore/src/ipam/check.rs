@@ -138,17 +138,7 @@ pub enum Leak {
 
 /// Decides nothing: everything that does not fit.
 pub(super) fn check(draft: &Draft<'_>) -> Result<Vec<Finding>, Stop> {
-    let resources = |kind: Kind| format!("{RESOURCE_ROOT}{}/", kind.plural());
-    let mut wants = vec![
-        Want::Key(keys::CONFIG.to_owned()),
-        Want::Prefix(keys::BLOCKS.to_owned()),
-        Want::Prefix(keys::HANDLES.to_owned()),
-        Want::Prefix(pools_root()),
-        Want::Prefix(resources(Kind::Node)),
-        Want::Prefix(resources(Kind::WorkloadEndpoint)),
-    ];
-    wants.extend(keys::all_affinities().map(Want::Prefix));
-    draft.need(wants)?;
+    draft.need(everything())?;
 
     let mut findings = Vec::new();
     let blocks = read_blocks(draft, &mut findings)?;
@@ -185,6 +175,24 @@ pub(super) fn check(draft: &Draft<'_>) -> Result<Vec<Finding>, Stop> {
     Ok(findings)
 }
 
+/// What is read to see how all of it fits.
+pub(super) fn everything() -> Vec<Want> {
+    let mut wants = vec![
+        Want::Key(keys::CONFIG.to_owned()),
+        Want::Prefix(keys::BLOCKS.to_owned()),
+        Want::Prefix(keys::HANDLES.to_owned()),
+        Want::Prefix(pools_root()),
+        Want::Prefix(resources(Kind::Node)),
+        Want::Prefix(resources(Kind::WorkloadEndpoint)),
+    ];
+    wants.extend(keys::all_affinities().map(Want::Prefix));
+    wants
+}
+
+fn resources(kind: Kind) -> String {
+    format!("{RESOURCE_ROOT}{}/", kind.plural())
+}
+
 fn unreadable(problem: &Problem) -> Finding {
     Finding::Unreadable {
         key: problem.object.clone(),
@@ -194,7 +202,7 @@ fn unreadable(problem: &Problem) -> Finding {
     }
 }
 
-fn read_blocks(
+pub(super) fn read_blocks(
     draft: &Draft<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<BTreeMap<IpNet, AllocationBlock>, Stop> {
@@ -344,7 +352,7 @@ fn check_handles(
 }
 
 /// Who uses which addresses: endpoints, and nodes for their tunnels.
-fn users(
+pub(super) fn users(
     draft: &Draft<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<BTreeMap<IpAddr, Vec<String>>, Stop> {

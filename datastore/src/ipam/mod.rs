@@ -32,6 +32,7 @@ mod migration;
 pub mod model;
 mod pools;
 mod release;
+pub mod report;
 mod show;
 mod split;
 #[cfg(test)]
@@ -68,6 +69,7 @@ pub use self::{
     migration::{PodName, Swapped},
     model::{AllocationBlock, Attribute, Handle, IpamConfig},
     release::{LOAD_BALANCER, ReleaseRequest, Released},
+    report::Report,
     show::{AddressInfo, BlockUse, Borrowed, PoolUse},
     split::MAX_PARTS,
     tunnel::{TunnelAddress, TunnelKind},
@@ -485,6 +487,17 @@ impl<K: Kv> Ipam<K> {
             restored.unchanged += more.unchanged;
         }
         Ok(restored)
+    }
+
+    /// What is assigned, and whether it is used.
+    pub async fn report(&self) -> Result<Report, IpamError> {
+        self.run(|draft| report::report(draft)).await
+    }
+
+    /// Removes a handle that nothing is assigned by, unless it was changed since it was found; says
+    /// whether it was removed.
+    pub async fn delete_handle(&self, handle: &report::HandleInfo) -> Result<bool, IpamError> {
+        self.run(|draft| report::delete_handle(draft, handle)).await
     }
 
     /// Splits a pool into some of equal size, and returns their names.

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{
+    block::Reservations,
     keys::{self, Owner},
     kv::Want,
     model::AllocationBlock,
@@ -26,6 +27,12 @@ pub struct PoolUse {
     pub size: u128,
     /// How many of them are assigned or cool down.
     pub in_use: u64,
+    /// How many are reserved, assigned or not.
+    pub reserved: u128,
+    /// How many can be given unasked, in blocks that are there or may come.
+    pub free: u128,
+    /// How many were given back and cool down.
+    pub cooling: u64,
     /// Its blocks.
     pub blocks: Vec<BlockUse>,
 }
@@ -40,6 +47,10 @@ pub struct BlockUse {
     pub affinity: Option<String>,
     /// How many addresses it has.
     pub size: usize,
+    /// How many are assigned or cool down.
+    pub in_use: usize,
+    /// How many are reserved, assigned or not.
+    pub reserved: usize,
     /// How many can be taken unasked.
     pub free: usize,
     /// How many were given back and cool down.
@@ -56,6 +67,15 @@ pub struct Borrowed {
     pub address: IpAddr,
     /// The node that has it, as its attributes say.
     pub node: String,
+    /// The block it is in.
+    pub block: IpNet,
+    /// Who the block is kept for; empty for nobody.
+    pub block_owner: String,
+    /// What has it: `vmi`, `pod`, or a tunnel by its `type`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The pod or virtual machine that has it.
+    pub allocated_to: String,
     /// The handle it is assigned by.
     pub handle: Option<String>,
 }
@@ -74,6 +94,9 @@ pub struct AddressInfo {
     pub handle: Option<String>,
     /// What its owner noted.
     pub attributes: BTreeMap<String, String>,
+    /// What is noted of who is to have it next.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub alternate_owner: BTreeMap<String, String>,
     /// The number it was assigned under, to release it by.
     pub sequence_number: u64,
     /// When it was given back, if it cools down.
@@ -88,13 +111,23 @@ pub(super) fn usage(draft: &Draft<'_>) -> Result<(Vec<PoolUse>, Vec<BlockUse>), 
         Want::Prefix(keys::BLOCKS.to_owned()),
     ])?;
     let reservations = reservations(draft)?;
-    let mut pools: Vec<PoolUse> = all_pools(draft)?.into_iter().map(empty_pool).collect();
+    let mut pools: Vec<PoolUse> = all_pools(draft)?
+        .into_iter()
+        .map(|pool| empty_pool(pool, &reservations))
+        .collect();
     let mut outside = Vec::new();
     for block in blocks(draft)? {
+        let reserved = |place: &u32| {
+            block
+                .address(*place)
+                .is_some_and(|address| reservations.hold(address))
+        };
         let block_use = BlockUse {
             cidr: block.cidr,
             affinity: block.affinity.clone(),
             size: block.size(),
+            in_use: block.attributes_in_use().count(),
+            reserved: (0..block.size() as u32).filter(reserved).count(),
             free: block.free(&reservations),
             cooling: block
                 .attributes_in_use()
@@ -107,7 +140,13 @@ pub(super) fn usage(draft: &Draft<'_>) -> Result<(Vec<PoolUse>, Vec<BlockUse>), 
             .find(|pool| pool.cidr.contains(&block.cidr))
         {
             Some(pool) => {
-                pool.in_use += block.attributes_in_use().count() as u64;
+                let both = block
+                    .attributes_in_use()
+                    .filter(|(place, _)| reserved(place))
+                    .count();
+                pool.in_use += block_use.in_use as u64;
+                pool.cooling += block_use.cooling as u64;
+                pool.free = pool.free.saturating_sub((block_use.in_use - both) as u128);
                 pool.blocks.push(block_use);
             }
             None => outside.push(block_use),
@@ -168,28 +207,54 @@ fn blocks(draft: &Draft<'_>) -> Result<Vec<AllocationBlock>, Stop> {
     Ok(blocks)
 }
 
-fn empty_pool(pool: Pool) -> PoolUse {
-    let bits = u32::from(pool.net.max_prefix_len() - pool.net.prefix_len());
+fn empty_pool(pool: Pool, reservations: &Reservations) -> PoolUse {
+    let size = size(pool.net);
+    let reserved = reservations
+        .within(pool.net)
+        .into_iter()
+        .map(self::size)
+        .fold(0, u128::saturating_add);
     PoolUse {
         name: pool.name,
         cidr: pool.net,
-        size: 1u128.checked_shl(bits).unwrap_or(u128::MAX),
+        size,
         in_use: 0,
+        reserved,
+        free: size.saturating_sub(reserved),
+        cooling: 0,
         blocks: Vec::new(),
     }
 }
 
+fn size(net: IpNet) -> u128 {
+    let bits = u32::from(net.max_prefix_len() - net.prefix_len());
+    1u128.checked_shl(bits).unwrap_or(u128::MAX)
+}
+
 fn borrowed(block: &AllocationBlock) -> Vec<Borrowed> {
-    let Some(Owner::Host(host)) = block.owner() else {
-        return Vec::new();
-    };
+    let owner = block.owner();
+    let block_owner = owner.as_ref().map_or("", Owner::name);
     block
         .attributes_in_use()
         .filter_map(|(place, attribute)| {
-            let node = attribute.owner.get("node").filter(|node| **node != host)?;
+            let note = |name: &str| attribute.owner.get(name).cloned();
+            let node = note("node").filter(|node| *node != block_owner)?;
+            let of = |name: String| {
+                let namespace = note("namespace").unwrap_or_default();
+                format!("{namespace}/{name}")
+            };
+            let (kind, allocated_to) = match (note("vmi-name"), note("pod"), note("type")) {
+                (Some(machine), _, _) => ("vmi".to_owned(), of(machine)),
+                (None, Some(pod), _) => ("pod".to_owned(), of(pod)),
+                (None, None, kind) => (kind.unwrap_or_default(), String::new()),
+            };
             Some(Borrowed {
                 address: block.address(place)?,
-                node: node.clone(),
+                node,
+                block: block.cidr,
+                block_owner: block_owner.to_owned(),
+                kind,
+                allocated_to,
                 handle: attribute.handle().map(str::to_owned),
             })
         })
@@ -204,6 +269,7 @@ fn info(block: &AllocationBlock, place: u32) -> Option<AddressInfo> {
         affinity: block.affinity.clone(),
         handle: attribute.handle().map(str::to_owned),
         attributes: attribute.owner.clone(),
+        alternate_owner: attribute.alternate_owner.clone(),
         sequence_number: block.sequence_of(place),
         released_at: attribute.released_at.clone(),
     })

@@ -150,6 +150,14 @@ impl<'v> Draft<'v> {
         }
     }
 
+    /// The revision of a key's last change, as it was read.
+    pub(super) fn revision(&self, key: &str) -> Result<Option<u64>, Stop> {
+        match self.view.at(key) {
+            Ok(entry) => Ok(entry.map(|(_, revision)| *revision)),
+            Err(want) => Err(Stop::Read(vec![want])),
+        }
+    }
+
     /// The keys under a prefix, as they will be, in their order.
     pub(super) fn keys_under(&self, prefix: &str) -> Result<Vec<String>, Stop> {
         self.need([Want::Prefix(prefix.to_owned())])?;
