@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! "CLEATSNP"  layout: u32                                      what it is
-//! source: text  cluster: u64  guid: text  revision: u64        whose state, and how far it goes
+//! source: text  guid: text  revision: u64                      whose state, and how far it goes
 //! written: u64 (seconds since 1970)  count: u32
 //! count × { path: text  revision: u64  value: u32 length, JSON as it is stored }
 //! SHA-256 of everything before it
@@ -47,8 +47,6 @@ pub struct Snapshot {
 pub struct Origin {
     /// The kind of store.
     pub source: String,
-    /// The store's own identity: of etcd, the cluster id; 0 if it has none.
-    pub cluster: u64,
     /// The identity that `ClusterInformation` gives the cluster; empty if it gives none.
     pub guid: String,
     /// The revision that the state goes up to.
@@ -169,7 +167,6 @@ fn write_to<'a, W: Write>(
     output.write_all(MAGIC)?;
     output.write_all(&LAYOUT.to_le_bytes())?;
     text(&mut output, &origin.source)?;
-    output.write_all(&origin.cluster.to_le_bytes())?;
     text(&mut output, &origin.guid)?;
     output.write_all(&origin.revision.to_le_bytes())?;
     let seconds = written.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -253,7 +250,6 @@ impl<R: Read> Body<R> {
     fn snapshot(&mut self, source: &str) -> Result<Snapshot, Refused> {
         let origin = Origin {
             source: self.text()?,
-            cluster: self.u64()?,
             guid: self.text()?,
             revision: self.u64()?,
         };

@@ -25,7 +25,6 @@ fn objects() -> Vec<(Key, u64, Arc<Resource>)> {
 fn origin() -> Origin {
     Origin {
         source: "etcd".to_owned(),
-        cluster: 0xfeed,
         guid: "0123".to_owned(),
         revision: 9,
     }
@@ -171,8 +170,8 @@ fn what_is_no_state_of_ours_is_refused_with_its_reason() {
 fn lengths_that_lie_are_not_believed() {
     let whole = bytes();
     let body = &whole[..whole.len() - DIGEST_LEN as usize];
-    // magic, layout, "etcd", cluster, "0123", revision, written
-    let count = 8 + 4 + 6 + 8 + 6 + 8 + 8;
+    // magic, layout, "etcd", "0123", revision, written
+    let count = 8 + 4 + 6 + 6 + 8 + 8;
     for (at, number) in [(count, u32::MAX), (count, 3), (count, 1)] {
         let mut lying = body.to_vec();
         lying[at..at + 4].copy_from_slice(&number.to_le_bytes());
@@ -200,7 +199,7 @@ fn an_object_without_a_key_here_is_left_out_and_an_invalid_one_is_told() {
         "/calico/resources/v3/projectcalico.org/tiers/a",
         "/calico/other",
     );
-    let mut body = bytes()[..8 + 4 + 6 + 8 + 6 + 8 + 8].to_vec();
+    let mut body = bytes()[..8 + 4 + 6 + 6 + 8 + 8].to_vec();
     body.extend(2_u32.to_le_bytes());
     for path in [known, unknown] {
         text(&mut body, path).unwrap();
