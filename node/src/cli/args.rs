@@ -121,6 +121,12 @@ pub enum Command {
         after_help = "Examples:\n  cleat status\n  cleat status -o json | jq .problems\n\nExit code 1 when the daemon is not ready."
     )]
     Status,
+    /// Shows the daemon's relation to its store, and ends the hold on a store that looked lost.
+    Store {
+        /// What to do.
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
     /// Shows BGP sessions and routes.
     Bgp {
         /// What to show.
@@ -223,6 +229,20 @@ pub struct Delete {
     /// What is not there counts as deleted.
     #[arg(long, alias = "skip-not-exists")]
     pub ignore_not_found: bool,
+}
+
+/// What to do with the daemon's store.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum StoreCommand {
+    /// Whether the store is followed, held or away, and the last good state on disk; exit code 1 when it is held.
+    #[command(after_help = "Examples:\n  cleat store status\n  cleat store status -o json")]
+    Status,
+    /// Takes a store that is held as it is: what it has lost is removed from this host, too.
+    ///
+    /// A store that comes back empty, shrunken or as another cluster is not obeyed: what is in force stays. When it is
+    /// right that it lost its objects, this says so.
+    #[command(after_help = "Example:\n  cleat store accept")]
+    Accept,
 }
 
 /// What to show of BGP.

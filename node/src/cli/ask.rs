@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -323,20 +323,12 @@ fn status_text(status: &answers::Status) -> String {
         status.nodename, status.version
     );
     let store = &status.store;
-    let sync = if store.in_sync {
-        "in sync"
-    } else {
-        "not in sync"
-    };
-    let trouble = if store.trouble.is_empty() {
-        String::new()
-    } else {
-        format!(", {}", store.trouble)
-    };
     let _ = writeln!(
         out,
-        "Datastore:  {}, {sync}, revision {}{trouble}",
-        store.kind, store.revision
+        "Datastore:  {}, revision {}, {}",
+        store.kind,
+        store.revision,
+        super::store_state::words(store)
     );
     let _ = writeln!(
         out,
@@ -382,12 +374,21 @@ fn socket(address: IpAddr, port: u16) -> String {
 }
 
 fn ask<T: DeserializeOwned + Serialize>(args: &Args, path: &str) -> Result<T, Failure> {
+    send(args, Method::GET, path)
+}
+
+/// Sends the daemon a request and reads its answer.
+pub(super) fn send<T: DeserializeOwned + Serialize>(
+    args: &Args,
+    method: Method,
+    path: &str,
+) -> Result<T, Failure> {
     let socket = settings::socket(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let (status, body) = runtime
-        .block_on(async { tokio::time::timeout(TIMEOUT, request(&socket, path)).await })
+        .block_on(async { tokio::time::timeout(TIMEOUT, request(&socket, method, path)).await })
         .map_err(|_| {
             let seconds = TIMEOUT.as_secs();
             Failure::new(
@@ -414,7 +415,11 @@ fn ask<T: DeserializeOwned + Serialize>(args: &Args, path: &str) -> Result<T, Fa
     }
 }
 
-async fn request(socket: &Path, path: &str) -> Result<(StatusCode, Bytes), Failure> {
+async fn request(
+    socket: &Path,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Bytes), Failure> {
     let stream = tokio::net::UnixStream::connect(socket)
         .await
         .map_err(|error| {
@@ -434,7 +439,9 @@ async fn request(socket: &Path, path: &str) -> Result<(StatusCode, Bytes), Failu
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header("host", "cleat")
         .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;

@@ -9,6 +9,7 @@ mod columns;
 mod documents;
 mod settings;
 mod store;
+mod store_state;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -104,6 +105,7 @@ fn dispatch(args: &Args) -> Result<String, Failure> {
         Command::Get(get) => store::get(args, get),
         Command::Validate(files) => store::validate(args, files),
         Command::Status => ask::status(args),
+        Command::Store { command } => store_state::run(args, *command),
         Command::Bgp {
             command: BgpCommand::Peers,
         } => ask::peers(args),

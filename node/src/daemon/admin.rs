@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use prometheus_client::registry::Registry;
 
 use super::health::Health;
@@ -68,6 +68,9 @@ async fn accept(listener: tokio::net::TcpListener, health: Health, registry: Arc
 }
 
 fn answer(ask: &Ask, health: &Health, registry: &Registry) -> Reply {
+    if ask.method != Method::GET {
+        return Reply::text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+    }
     match ask.path.as_str() {
         // Felix's names beside, for the probes that exist.
         "/live" | "/liveness" => {
@@ -86,7 +89,11 @@ fn answer(ask: &Ask, health: &Health, registry: &Registry) -> Reply {
             let ready = latches.iter().all(|latch| latch.ready);
             let mut body = String::new();
             for latch in latches {
-                let state = if latch.ready { "ok" } else { &latch.reason };
+                let state = match (latch.ready, latch.reason.as_str()) {
+                    (true, "") => "ok".to_owned(),
+                    (true, note) => format!("ok ({note})"),
+                    (false, reason) => reason.to_owned(),
+                };
                 let _ = writeln!(body, "{}: {state}", latch.name);
             }
             Reply::text(
@@ -155,6 +162,13 @@ mod tests {
             health.set(latch, Ok(()));
         }
         assert_eq!(get(address, "/readiness").0, 200);
+        health.set_noting(Latch::StoreInSync, "from the state of yesterday".into());
+        let (status, body) = get(address, "/ready");
+        assert_eq!(status, 200);
+        assert!(
+            body.contains("store in sync: ok (from the state of yesterday)"),
+            "{body}"
+        );
         let (status, body) = get(address, "/metrics");
         assert_eq!(status, 200);
         assert!(

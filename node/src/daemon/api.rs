@@ -1,4 +1,4 @@
-//! The API: HTTP and JSON on a unix socket, read-only.
+//! The API: HTTP and JSON on a unix socket. Everything is asked for with GET, but for the one thing that is done.
 //!
 //! | path | answer |
 //! | --- | --- |
@@ -8,6 +8,8 @@
 //! | `/v1/policy?endpoint=` | [`answers::EndpointPolicy`] |
 //! | `/v1/conntrack?limit=&address=` | [`answers::Flow`]s |
 //! | `/v1/drift` | [`answers::Drift`]s |
+//! | `/v1/store` | [`answers::StoreStatus`] |
+//! | POST `/v1/store/accept` | [`answers::Accepted`] |
 //! | `/v1/bgp/peers` | [`answers::Peer`]s |
 //! | `/v1/bgp/routes?table=&peer=&family=&prefix=&limit=` | [`answers::Route`]s |
 //!
@@ -18,12 +20,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use hyper::StatusCode;
+use cleat_datastore::store::HoldHandle;
+use hyper::{Method, StatusCode};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Event;
 use super::http::{self, Ask, Reply};
+use super::keeper::Notes;
 use super::sessions::Sessions;
 use crate::output::answers;
 
@@ -55,13 +59,23 @@ pub enum Question {
     Drift(oneshot::Sender<Vec<answers::Drift>>),
 }
 
+/// What the API needs of the store.
+#[derive(Debug, Clone)]
+pub struct StoreSide {
+    /// The watch's hold.
+    pub hold: HoldHandle,
+    /// The way to the thread that keeps the last good state, if there is one.
+    pub notes: Option<Notes>,
+}
+
 /// Binds the socket, replacing one that a former run left, and serves until the runtime ends.
 ///
-/// Its mode is 0660: reading needs the socket's group, and there is nothing to change through it.
+/// Its mode is 0660: whoever is in the socket's group may ask, and may accept a store that is held.
 pub fn start(
     directory: &Path,
     owner: mpsc::Sender<Event>,
     sessions: Sessions,
+    store: StoreSide,
 ) -> anyhow::Result<()> {
     std::fs::create_dir_all(directory)
         .with_context(|| format!("create runPath {}", directory.display()))?;
@@ -76,11 +90,16 @@ pub fn start(
     let listener =
         UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
-    tokio::spawn(accept(listener, owner, sessions));
+    tokio::spawn(accept(listener, owner, sessions, store));
     Ok(())
 }
 
-async fn accept(listener: UnixListener, owner: mpsc::Sender<Event>, sessions: Sessions) {
+async fn accept(
+    listener: UnixListener,
+    owner: mpsc::Sender<Event>,
+    sessions: Sessions,
+    store: StoreSide,
+) {
     let connections = http::connections();
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else {
@@ -88,9 +107,10 @@ async fn accept(listener: UnixListener, owner: mpsc::Sender<Event>, sessions: Se
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (owner, sessions) = (owner.clone(), sessions.clone());
+                let (owner, sessions, store) = (owner.clone(), sessions.clone(), store.clone());
                 tokio::spawn(async move {
-                    http::serve(stream, |ask| answer(ask, owner.clone(), sessions.clone())).await;
+                    let answer = |ask| answer(ask, owner.clone(), sessions.clone(), store.clone());
+                    http::serve(stream, answer).await;
                     drop(permit);
                 });
             }
@@ -102,8 +122,17 @@ async fn accept(listener: UnixListener, owner: mpsc::Sender<Event>, sessions: Se
     }
 }
 
-async fn answer(ask: Ask, owner: mpsc::Sender<Event>, sessions: Sessions) -> Reply {
-    match route(&ask, &owner, &sessions).await {
+async fn answer(
+    ask: Ask,
+    owner: mpsc::Sender<Event>,
+    sessions: Sessions,
+    store: StoreSide,
+) -> Reply {
+    let answer = match ask.method {
+        Method::POST => change(&ask, &store),
+        _ => route(&ask, &owner, &sessions, &store).await,
+    };
+    match answer {
         Ok(reply) | Err(reply) => reply,
     }
 }
@@ -112,6 +141,7 @@ async fn route(
     ask: &Ask,
     owner: &mpsc::Sender<Event>,
     sessions: &Sessions,
+    store: &StoreSide,
 ) -> Result<Reply, Reply> {
     Ok(match ask.path.as_str() {
         "/v1/status" => {
@@ -157,6 +187,10 @@ async fn route(
             }
         }
         "/v1/drift" => Reply::json(&question(owner, Question::Drift).await?),
+        "/v1/store" => Reply::json(&answers::StoreStatus {
+            store: question(owner, Question::Status).await?.store,
+            kept: store.notes.as_ref().map(Notes::kept),
+        }),
         "/v1/bgp/peers" => Reply::json(&sessions.peers().await),
         "/v1/bgp/routes" => {
             let table = ask.get("table").unwrap_or("best");
@@ -169,11 +203,28 @@ async fn route(
                 .await;
             Reply::json(&routes.map_err(|reason| Reply::text(StatusCode::BAD_REQUEST, reason))?)
         }
-        _ => Reply::text(
-            StatusCode::NOT_FOUND,
-            "the daemon does not know this question; is it older than this command?\n",
-        ),
+        _ => return Err(unknown()),
     })
+}
+
+fn change(ask: &Ask, store: &StoreSide) -> Result<Reply, Reply> {
+    match ask.path.as_str() {
+        "/v1/store/accept" => {
+            let accepted = store.hold.accept();
+            if accepted {
+                tracing::warn!("an operator has accepted the store as it is");
+            }
+            Ok(Reply::json(&answers::Accepted { accepted }))
+        }
+        _ => Err(unknown()),
+    }
+}
+
+fn unknown() -> Reply {
+    Reply::text(
+        StatusCode::NOT_FOUND,
+        "the daemon does not know this question; is it older than this command?\n",
+    )
 }
 
 /// True when a user who says `name` means this endpoint.

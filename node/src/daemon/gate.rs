@@ -91,10 +91,12 @@ pub fn is_cluster_information(key: &Key) -> bool {
 
 /// Only a plain `false` counts: a directory of files, and a cluster that never saw calicoctl, have no such object.
 fn says_not_ready(update: &Update) -> bool {
-    let ready = update
-        .value
-        .as_ref()
-        .and_then(|resource| resource.to_value().pointer("/spec/datastoreReady")?.as_bool());
+    let ready = update.value.as_ref().and_then(|resource| {
+        resource
+            .to_value()
+            .pointer("/spec/datastoreReady")?
+            .as_bool()
+    });
     ready == Some(false)
 }
 
@@ -107,7 +109,10 @@ mod tests {
 
     use super::*;
 
-    #[expect(clippy::needless_pass_by_value, reason = "every caller has just made it")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "every caller has just made it"
+    )]
     fn update(kind: &str, name: &str, spec: Value) -> Update {
         let manifest = json!({"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec});
         let (key, resource) = from_manifest(manifest).unwrap();
@@ -120,7 +125,11 @@ mod tests {
     }
 
     fn ready(ready: bool) -> Update {
-        update("ClusterInformation", "default", json!({"datastoreReady": ready}))
+        update(
+            "ClusterInformation",
+            "default",
+            json!({"datastoreReady": ready}),
+        )
     }
 
     fn tier(name: &str, order: u32) -> Update {
@@ -170,7 +179,11 @@ mod tests {
         gate.in_sync(1);
         for silent in [
             update("ClusterInformation", "default", json!({})),
-            update("ClusterInformation", "other", json!({"datastoreReady": false})),
+            update(
+                "ClusterInformation",
+                "other",
+                json!({"datastoreReady": false}),
+            ),
             Update {
                 value: None,
                 ..ready(true)

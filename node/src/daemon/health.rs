@@ -10,7 +10,7 @@ use crate::output::answers;
 /// A condition of readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Latch {
-    /// The store has been read whole.
+    /// There is a whole state of the store: it was read, or the last good one is on disk.
     StoreInSync,
     /// Every table held what was wanted at least once.
     FirstApply,
@@ -37,13 +37,23 @@ pub struct Health {
 
 #[derive(Debug)]
 struct Inner {
-    latches: [Option<String>; LATCHES.len()],
+    latches: [State; LATCHES.len()],
     beats: [Option<Instant>; BEATS.len()],
+}
+
+#[derive(Debug)]
+struct State {
+    holds: bool,
+    /// Why not, or what is worth knowing all the same.
+    note: String,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        let latches = std::array::from_fn(|_| Some("not yet".to_owned()));
+        let latches = std::array::from_fn(|_| State {
+            holds: false,
+            note: "not yet".to_owned(),
+        });
         Self {
             inner: Arc::new(Mutex::new(Inner {
                 latches,
@@ -56,7 +66,15 @@ impl Default for Health {
 impl Health {
     /// Sets a latch, or says why it does not hold.
     pub fn set(&self, latch: Latch, state: Result<(), String>) {
-        self.lock().latches[latch as usize] = state.err();
+        self.lock().latches[latch as usize] = State {
+            holds: state.is_ok(),
+            note: state.err().unwrap_or_default(),
+        };
+    }
+
+    /// Sets a latch, and says what is worth knowing all the same.
+    pub fn set_noting(&self, latch: Latch, note: String) {
+        self.lock().latches[latch as usize] = State { holds: true, note };
     }
 
     /// Notes that a thread was alive.
@@ -66,7 +84,7 @@ impl Health {
 
     /// True when every latch holds.
     pub fn ready(&self) -> bool {
-        self.lock().latches.iter().all(Option::is_none)
+        self.lock().latches.iter().all(|state| state.holds)
     }
 
     /// Every latch with its state.
@@ -75,11 +93,11 @@ impl Health {
         LATCHES
             .iter()
             .map(|&(latch, name)| {
-                let reason = inner.latches[latch as usize].clone();
+                let state = &inner.latches[latch as usize];
                 answers::Latch {
                     name: name.to_owned(),
-                    ready: reason.is_none(),
-                    reason: reason.unwrap_or_default(),
+                    ready: state.holds,
+                    reason: state.note.clone(),
                 }
             })
             .collect()

@@ -56,6 +56,8 @@ pub(super) struct Host {
     /// Ways out that the programs remember may be old.
     ways_doubted: bool,
     wishes: Contrib<Wisher, RouteKey, Way>,
+    /// Routes to local interfaces and blackholes of a former run, which a state from disk may not know.
+    past: Vec<(RouteKey, Way)>,
     routes: Delta<RouteKey, Way>,
     /// Routes in the kernel that are ours.
     our_routes: BTreeSet<RouteKey>,
@@ -91,6 +93,17 @@ enum Wisher {
     Bgp,
     /// A former run, until the speaker knows better.
     Former,
+    /// A former run's local resources, until the store has told its own.
+    Past,
+}
+
+/// Where what is not wanted may be removed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deletes {
+    /// In the programs' maps, and attachments.
+    pub(super) maps: bool,
+    /// Among kernel routes and settings of interfaces. What peers withdraw has to go even while the store is away.
+    pub(super) routes: bool,
 }
 
 impl Host {
@@ -128,6 +141,7 @@ impl Host {
             links_doubted: true,
             ways_doubted: true,
             wishes: Contrib::default(),
+            past: Vec::new(),
             routes: Delta::new(),
             our_routes: BTreeSet::new(),
             settings: Delta::new(),
@@ -157,6 +171,12 @@ impl Host {
             .map(|(key, way)| (*key, way.clone()))
             .collect();
         host.adopted = host.routes.actual().next().is_some() || classes;
+        host.past = host
+            .routes
+            .actual()
+            .filter(|(_, way)| matches!(way, Way::Dev(_) | Way::Blackhole))
+            .map(|(key, way)| (*key, way.clone()))
+            .collect();
         let routes = &mut host.routes;
         host.wishes.replace(&Wisher::Former, kept, |key, way| {
             routes.want(*key, way.cloned());
@@ -242,8 +262,27 @@ impl Host {
                 Some((RouteKey::new(*prefix), way))
             })
             .collect();
+        let up: BTreeSet<u32> = self
+            .seen
+            .links
+            .values()
+            .filter(|link| link.up)
+            .map(|link| link.ifindex)
+            .collect();
+        let past: Vec<(RouteKey, Way)> = if known.in_sync() {
+            std::mem::take(&mut self.past);
+            Vec::new()
+        } else {
+            // The kernel has removed those of interfaces that are gone, and would take none back.
+            let there = |way: &Way| !matches!(way, Way::Dev(index) if !up.contains(index));
+            let past = self.past.iter().filter(|(_, way)| there(way));
+            past.cloned().collect()
+        };
         let routes = &mut self.routes;
         self.wishes.replace(&Wisher::Local, local, |key, way| {
+            routes.want(*key, way.cloned());
+        });
+        self.wishes.replace(&Wisher::Past, past, |key, way| {
             routes.want(*key, way.cloned());
         });
         let present = plan.interfaces.iter().filter(|(name, _)| {
@@ -325,14 +364,14 @@ impl Host {
             .collect()
     }
 
-    /// Makes the tables agree with what is wanted. Nothing is deleted unless `deletes`.
-    pub(super) fn apply(&mut self, deletes: bool) -> Outcome {
+    /// Makes the tables agree with what is wanted. Nothing is removed but where `deletes` allows it.
+    pub(super) fn apply(&mut self, deletes: Deletes) -> Outcome {
         let mut outcome = self
             .render
-            .apply(&mut self.tables, self.clock.elapsed(), deletes);
+            .apply(&mut self.tables, self.clock.elapsed(), deletes.maps);
         if outcome.failed.is_empty() {
             for stage in [KernelStage::Settings, KernelStage::Routes] {
-                let applied = self.with_kernel(stage, |stage| apply(&mut [stage], deletes));
+                let applied = self.with_kernel(stage, |stage| apply(&mut [stage], deletes.routes));
                 self.ways_doubted |= applied.done > 0;
                 outcome.done += applied.done;
                 outcome.failed.extend(applied.failed);
@@ -351,11 +390,11 @@ impl Host {
                     &mut self.hooks,
                     &mut self.attachments,
                 )],
-                deletes,
+                deletes.maps,
             );
             outcome.failed.extend(hooks.failed);
         }
-        if deletes && outcome.failed.is_empty() && !self.retired {
+        if deletes.maps && outcome.failed.is_empty() && !self.retired {
             self.retired = true;
             if let Err(error) = self.dataplane.retire_others() {
                 tracing::warn!(%error, "maps of another layout could not be removed");

@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 /// What a request asks for: the path and the query's pairs.
 #[derive(Debug)]
 pub struct Ask {
+    /// GET, or POST.
+    pub method: Method,
     /// The path, not decoded.
     pub path: String,
     /// The query's pairs, decoded, in order.
@@ -72,7 +74,7 @@ pub fn connections() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(CONNECTIONS))
 }
 
-/// Serves one connection until its end. Only GET is known; bodies are not read.
+/// Serves one connection until its end. Only GET and POST are known; bodies are not read.
 pub async fn serve<I, F, A>(io: I, answer: F)
 where
     I: AsyncRead + AsyncWrite + Unpin,
@@ -80,11 +82,12 @@ where
     A: Future<Output = Reply>,
 {
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = (request.method() == Method::GET).then(|| answer(ask(&request)));
+        let known = [Method::GET, Method::POST].contains(request.method());
+        let answer = known.then(|| answer(ask(&request)));
         async move {
             let reply = match answer {
                 Some(answer) => answer.await,
-                None => Reply::text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n"),
+                None => Reply::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST\n"),
             };
             let mut response = Response::new(Full::new(Bytes::from(reply.body)));
             *response.status_mut() = reply.status;
@@ -115,6 +118,7 @@ fn ask(request: &Request<Incoming>) -> Ask {
         })
         .collect();
     Ask {
+        method: request.method().clone(),
         path: request.uri().path().to_owned(),
         query,
     }

@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
-use cleat_datastore::ipam::time::Timestamp;
 use cleat_datastore::snapshot::{self, Origin, Snapshot};
+use cleat_datastore::time::Timestamp;
 use cleat_datastore::{Key, Resource, Update};
 
 use super::gate::is_cluster_information;
@@ -322,7 +322,10 @@ impl Writer {
     }
 
     fn guid(&self) -> String {
-        let information = self.objects.iter().find(|(key, _)| is_cluster_information(key));
+        let information = self
+            .objects
+            .iter()
+            .find(|(key, _)| is_cluster_information(key));
         let guid = information.and_then(|(_, (_, resource))| {
             let value = resource.to_value();
             Some(value.pointer("/spec/clusterGUID")?.as_str()?.to_owned())

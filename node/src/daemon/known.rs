@@ -1,12 +1,16 @@
-//! What the store has told: the objects, what is wrong with them, and how the connection is.
+//! What is in force of what the store has told: the objects, what is wrong with them, and how the connection is.
 //!
 //! Pure. An invalid object is a missing one that is listed; what is wrong between valid objects is found when somebody asks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
-use cleat_datastore::{Event, Key, Kind, Problem, Resource, Update};
+use cleat_datastore::snapshot::Snapshot;
+use cleat_datastore::store::{Held, default_allow};
+use cleat_datastore::{Key, Kind, Problem, Resource, Update};
 
+use super::keeper::time;
 use crate::check;
 use crate::output::answers;
 
@@ -20,42 +24,148 @@ pub struct Known {
     in_sync: bool,
     revision: u64,
     trouble: Option<String>,
+    /// The state on disk that all of this began with.
+    base: Option<Base>,
+    held: Option<(Held, Instant)>,
+    /// The datastore says that it is not ready.
+    frozen: bool,
+}
+
+/// A state that was on disk at the start.
+#[derive(Debug, Clone)]
+struct Base {
+    written: SystemTime,
+    /// When it was last known to be what the store holds.
+    confirmed: SystemTime,
+    revision: u64,
+    objects: usize,
 }
 
 impl Known {
-    /// Takes what the watch told, and gives the changes for the calculation.
-    pub fn take(&mut self, event: Event) -> Vec<Update> {
-        match event {
-            Event::Updates(updates) => {
-                for update in &updates {
-                    self.update(update);
-                }
-                updates
-            }
-            Event::InSync { revision } => {
-                self.in_sync = true;
-                self.trouble = None;
-                self.revision = self.revision.max(revision);
-                Vec::new()
-            }
-            Event::Trouble(reason) => {
-                self.trouble = Some(reason);
-                Vec::new()
-            }
-            Event::Held(held) => {
-                self.trouble = Some(held.reason);
-                Vec::new()
-            }
-            Event::Unreadable(problems) => {
-                self.unreadable = problems;
-                Vec::new()
-            }
+    /// Begins with a state that was on disk. Gives the changes for the calculation.
+    pub fn begin(&mut self, snapshot: Snapshot, confirmed: SystemTime) -> Vec<Update> {
+        self.base = Some(Base {
+            written: snapshot.written,
+            confirmed,
+            revision: snapshot.origin.revision,
+            objects: snapshot.entries.len(),
+        });
+        let updates: Vec<Update> = snapshot.entries.into_iter().map(Update::from).collect();
+        self.take(&updates);
+        // The store's clients make this one, and no store holds it.
+        let profile = Resource::Profile(default_allow());
+        let profile = profile.key().map(|key| Update {
+            key,
+            value: Some(Arc::new(profile)),
+            revision: 0,
+            problem: None,
+        });
+        self.take(profile.as_slice());
+        self.revision = snapshot.origin.revision;
+        updates.into_iter().chain(profile).collect()
+    }
+
+    /// Takes changes.
+    pub fn take(&mut self, updates: &[Update]) {
+        for update in updates {
+            self.update(update);
         }
     }
 
-    /// Whether the store has been read whole once; it stays so when the connection breaks.
+    /// Notes that everything up to a revision is known.
+    pub fn complete(&mut self, revision: u64) {
+        self.in_sync = true;
+        // A store that was put back to an older state counts on from there.
+        self.revision = revision;
+    }
+
+    /// Notes that the store is followed again, and obeyed.
+    pub fn followed(&mut self) {
+        self.trouble = None;
+        if self.held.take().is_some() {
+            tracing::info!("the store is obeyed again");
+        }
+    }
+
+    /// Notes what keeps the store from being followed.
+    pub fn trouble(&mut self, reason: String) {
+        self.trouble = Some(reason);
+    }
+
+    /// Notes that the store looks lost.
+    pub fn hold(&mut self, held: Held, now: Instant) {
+        let since = self.held.as_ref().map_or(now, |(_, since)| *since);
+        if self
+            .held
+            .as_ref()
+            .is_none_or(|(old, _)| old.reason != held.reason)
+        {
+            tracing::warn!(
+                known = held.known,
+                missing = held.missing,
+                reason = held.reason,
+                "the store looks lost and is not obeyed; what is in force stays (cleat store status, cleat store accept)"
+            );
+        }
+        self.held = Some((held, since));
+    }
+
+    /// Notes everything that is not even an object under a key.
+    pub fn unreadable(&mut self, problems: Vec<Problem>) {
+        self.unreadable = problems;
+    }
+
+    /// Notes whether the datastore says that it is not ready.
+    pub fn freeze(&mut self, frozen: bool) {
+        if frozen && !self.frozen {
+            tracing::warn!(
+                "ClusterInformation says that the datastore is not ready; nothing changes until it is"
+            );
+        } else if self.frozen && !frozen {
+            tracing::info!("ClusterInformation says that the datastore is ready again");
+        }
+        self.frozen = frozen;
+    }
+
+    /// Whether the store's own state is in force; it stays so when the connection breaks.
     pub fn in_sync(&self) -> bool {
         self.in_sync
+    }
+
+    /// Whether there is a whole state: the store's, or the one on disk.
+    pub fn is_whole(&self) -> bool {
+        self.in_sync || self.base.is_some()
+    }
+
+    /// Whether the state on disk is in force, and the store has not told its own.
+    pub fn is_from_disk(&self) -> bool {
+        self.base.is_some() && !self.in_sync
+    }
+
+    /// Whether the store says that it is not ready.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// What is worth knowing of the state in force, if anything.
+    pub fn note(&self) -> String {
+        let mut notes = Vec::new();
+        if self.frozen {
+            notes.push(
+                "the datastore is not ready: ClusterInformation says datastoreReady: false"
+                    .to_owned(),
+            );
+        }
+        if let Some(base) = self.base.as_ref().filter(|_| !self.in_sync) {
+            notes.push(format!(
+                "from the state on disk of {}",
+                time(base.confirmed)
+            ));
+        }
+        if let Some((held, _)) = &self.held {
+            notes.push(format!("the store looks lost and is held: {}", held.reason));
+        }
+        notes.join("; ")
     }
 
     /// An object, if it is there and valid.
@@ -70,6 +180,18 @@ impl Known {
             in_sync: self.in_sync,
             revision: self.revision,
             trouble: self.trouble.clone().unwrap_or_default(),
+            snapshot: self
+                .base
+                .as_ref()
+                .filter(|_| !self.in_sync)
+                .map(Base::describe),
+            held: self.held.as_ref().map(|(held, since)| answers::Held {
+                known: held.known as u64,
+                missing: held.missing as u64,
+                reason: held.reason.clone(),
+                since_seconds: since.elapsed().as_secs(),
+            }),
+            frozen: self.frozen,
         }
     }
 
@@ -118,6 +240,19 @@ impl Known {
     }
 }
 
+impl Base {
+    fn describe(&self) -> answers::Snapshot {
+        let age = SystemTime::now().duration_since(self.confirmed);
+        answers::Snapshot {
+            written: time(self.written),
+            confirmed: time(self.confirmed),
+            age_seconds: age.unwrap_or_default().as_secs(),
+            revision: self.revision,
+            objects: self.objects as u64,
+        }
+    }
+}
+
 /// Every label of the metric of invalid resources.
 pub fn kind_names() -> impl Iterator<Item = &'static str> {
     Kind::ALL
@@ -145,6 +280,7 @@ const UNREADABLE: &str = "unreadable";
 #[cfg(test)]
 mod tests {
     use cleat_datastore::resource::from_manifest;
+    use cleat_datastore::snapshot::Origin;
     use serde_json::json;
 
     use super::*;
@@ -161,16 +297,16 @@ mod tests {
         let (key, value) = tier("a");
         let update = |value: Option<&Arc<Resource>>, problem: Option<&str>, revision| {
             let problem = problem.map(|reason| Problem::new(&key, "spec.order", reason));
-            Event::Updates(vec![Update {
+            [Update {
                 key: key.clone(),
                 value: value.cloned(),
                 revision,
                 problem,
-            }])
+            }]
         };
-        assert_eq!(known.take(update(Some(&value), None, 4)).len(), 1);
+        known.take(&update(Some(&value), None, 4));
         assert!(known.get(&key).is_some() && known.problems().is_empty());
-        known.take(update(None, Some("is no number"), 5));
+        known.take(&update(None, Some("is no number"), 5));
         assert!(known.get(&key).is_none());
         let problem = &known.problems()[0];
         assert_eq!(
@@ -178,7 +314,7 @@ mod tests {
             ("Tier(a)", "spec.order")
         );
         assert_eq!(known.invalid_by_kind(), [("Tier".to_owned(), 1)].into());
-        known.take(update(Some(&value), None, 6));
+        known.take(&update(Some(&value), None, 6));
         assert!(known.problems().is_empty() && known.invalid_by_kind().is_empty());
         assert_eq!(known.store("dir").revision, 6);
     }
@@ -186,15 +322,73 @@ mod tests {
     #[test]
     fn a_broken_connection_is_told_and_what_was_known_stays() {
         let mut known = Known::default();
-        known.take(Event::InSync { revision: 7 });
-        known.take(Event::Trouble("connection refused".into()));
+        known.complete(7);
+        known.trouble("connection refused".into());
         let store = known.store("etcd");
-        assert!(known.in_sync() && store.in_sync);
+        assert!(known.is_whole() && store.in_sync);
         assert_eq!(
             (store.revision, store.trouble.as_str()),
             (7, "connection refused")
         );
-        known.take(Event::InSync { revision: 9 });
+        known.complete(9);
+        known.followed();
         assert_eq!(known.store("etcd").trouble, "");
+    }
+
+    #[test]
+    fn a_state_from_disk_is_whole_and_said_to_be_old_until_the_store_tells_its_own() {
+        let mut known = Known::default();
+        let (key, value) = tier("a");
+        let confirmed = SystemTime::now() - std::time::Duration::from_secs(100);
+        let entry = cleat_datastore::store::Entry {
+            key: key.clone(),
+            resource: Ok(value),
+            revision: 3,
+        };
+        let snapshot = Snapshot {
+            origin: Origin {
+                revision: 5,
+                ..Origin::default()
+            },
+            written: confirmed,
+            entries: vec![entry],
+            unknown: 0,
+        };
+        let updates = known.begin(snapshot, confirmed);
+        // The profile that every cluster has is in no store.
+        assert_eq!(updates.len(), 2);
+        assert!(known.get(&key).is_some());
+        assert!(known.is_whole() && known.is_from_disk() && !known.store("etcd").in_sync);
+        let told = known.store("etcd").snapshot.unwrap();
+        assert!((100..110).contains(&told.age_seconds), "{told:?}");
+        assert_eq!((told.revision, told.objects), (5, 1));
+        assert!(
+            known.note().starts_with("from the state on disk of "),
+            "{}",
+            known.note()
+        );
+        known.complete(8);
+        assert_eq!(
+            (known.store("etcd").snapshot, known.note()),
+            (None, String::new())
+        );
+    }
+
+    #[test]
+    fn a_hold_lasts_until_the_store_is_followed_and_counts_from_its_beginning() {
+        let mut known = Known::default();
+        let held = |missing| Held {
+            known: 10,
+            missing,
+            reason: "empty".into(),
+        };
+        let start = Instant::now();
+        known.hold(held(10), start);
+        known.hold(held(7), start + std::time::Duration::from_secs(5));
+        let told = known.store("etcd").held.unwrap();
+        assert_eq!((told.known, told.missing, told.since_seconds), (10, 7, 0));
+        assert_eq!(known.note(), "the store looks lost and is held: empty");
+        known.followed();
+        assert_eq!(known.store("etcd").held, None);
     }
 }

@@ -30,6 +30,10 @@ pub struct Metrics {
     store_revision: Gauge,
     store_in_sync: Gauge,
     store_troubles: Total,
+    store_from_snapshot: Gauge,
+    store_snapshot_age: Gauge,
+    store_held: Gauge,
+    store_frozen: Gauge,
     ready: Gauge,
 }
 
@@ -91,6 +95,10 @@ impl Metrics {
             store_revision: Gauge::default(),
             store_in_sync: Gauge::default(),
             store_troubles: Counter::default(),
+            store_from_snapshot: Gauge::default(),
+            store_snapshot_age: Gauge::default(),
+            store_held: Gauge::default(),
+            store_frozen: Gauge::default(),
             ready: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("cleat");
@@ -153,6 +161,27 @@ impl Metrics {
             "store_troubles",
             "Times the store's watch broke",
             m.store_troubles,
+        );
+        registry.register(
+            "store_from_snapshot",
+            "1 while the state on disk is in force and the store has not told its own",
+            m.store_from_snapshot,
+        );
+        registry.register_with_unit(
+            "store_snapshot_age",
+            "How long ago the state on disk that is in force was known to be the store's; 0 when none is",
+            Unit::Seconds,
+            m.store_snapshot_age,
+        );
+        registry.register(
+            "store_held",
+            "Objects in force that the store has lost, while it looks lost and is not obeyed",
+            m.store_held,
+        );
+        registry.register(
+            "store_frozen",
+            "1 while ClusterInformation says that the datastore is not ready",
+            m.store_frozen,
         );
         registry.register(
             "ready",
@@ -258,6 +287,13 @@ impl Metrics {
     pub fn store(&self, store: &answers::Store) {
         self.store_revision.set(store.revision as i64);
         self.store_in_sync.set(i64::from(store.in_sync));
+        let snapshot = store.snapshot.as_ref();
+        self.store_from_snapshot.set(i64::from(snapshot.is_some()));
+        self.store_snapshot_age
+            .set(snapshot.map_or(0, |snapshot| snapshot.age_seconds as i64));
+        self.store_held
+            .set(store.held.as_ref().map_or(0, |held| held.missing as i64));
+        self.store_frozen.set(i64::from(store.frozen));
     }
 
     /// The watch broke.
@@ -303,6 +339,14 @@ mod tests {
         metrics.store(&answers::Store {
             revision: 12,
             in_sync: true,
+            snapshot: Some(answers::Snapshot {
+                age_seconds: 90,
+                ..answers::Snapshot::default()
+            }),
+            held: Some(answers::Held {
+                missing: 5,
+                ..answers::Held::default()
+            }),
             ..answers::Store::default()
         });
         metrics.peers(&[answers::Peer {
@@ -331,6 +375,10 @@ mod tests {
             "cleat_invalid_resources{kind=\"IPPool\"} 2",
             "cleat_invalid_resources{kind=\"Node\"} 0",
             "cleat_store_revision 12",
+            "cleat_store_from_snapshot 1",
+            "cleat_store_snapshot_age_seconds 90",
+            "cleat_store_held 5",
+            "cleat_store_frozen 0",
             "cleat_bgp_peer_up{peer=\"192.0.2.1\"} 1",
             "cleat_bgp_prefixes{peer=\"192.0.2.1\",afi=\"ipv6\",dir=\"accepted\"} 2",
         ] {

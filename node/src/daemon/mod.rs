@@ -13,9 +13,11 @@
 pub mod admin;
 pub mod api;
 mod flows;
+pub mod gate;
 pub mod health;
 mod host;
 pub mod http;
+pub mod keeper;
 pub mod known;
 mod log;
 pub mod metrics;
@@ -26,14 +28,17 @@ pub mod sessions;
 pub mod speaker;
 pub mod store;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use cleat_datastore::snapshot::Snapshot;
+use cleat_datastore::store::{Known, Watch};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::config::Loaded;
+use crate::config::{Loaded, StoreKind};
 use health::{Beat, Health, Latch};
+use keeper::Keeper;
 use metrics::Metrics;
 use owner::Owner;
 
@@ -82,20 +87,36 @@ pub fn run(
         .enable_all()
         .build()
         .context("start the runtime")?;
+    // A directory of files is as near as the state would be; a state of it could only be older.
+    let keeps = config.datastore.kind() == StoreKind::Etcd;
+    let source = config.datastore.kind().as_str();
+    let base = keeps
+        .then(|| keeper::load(&config.state_path, source))
+        .flatten();
+    let known = base.as_ref().map(known_of).unwrap_or_default();
+    let keeper = keeps
+        .then(|| Keeper::start(&config.state_path, source, base.as_ref()))
+        .transpose()?;
     let (events, inbox) = mpsc::channel(INBOX);
     let (tell, sessions) = sessions::channel();
     {
         let _inside = runtime.enter();
-        api::start(&config.run_path, events.clone(), sessions.clone())?;
-        health.set(Latch::Listeners, Ok(()));
         let store = store::open(&config.datastore).context("open the datastore")?;
-        tokio::spawn(watch(store, events.clone()));
+        let watching = store.watch_from(known);
+        let side = api::StoreSide {
+            hold: watching.hold(),
+            notes: keeper.as_ref().map(Keeper::notes),
+        };
+        api::start(&config.run_path, events.clone(), sessions.clone(), side)?;
+        health.set(Latch::Listeners, Ok(()));
+        tokio::spawn(watch(watching, events.clone()));
         tokio::spawn(signals(events.clone(), reload)?);
         tokio::spawn(watch_sessions(sessions.clone(), metrics.clone()));
         tokio::spawn(heartbeat(health.clone()));
     }
     let watched = events.clone();
-    let owner = Owner::new(loaded, health, metrics, tell, events)?;
+    let mut owner = Owner::new(loaded, health, metrics, tell, events)?;
+    owner.keep(base, keeper.as_ref().map(Keeper::notes));
     watch_kernel(owner.watch().context("watch the kernel")?, watched)?;
     let handle = runtime.handle().clone();
     let thread = std::thread::Builder::new()
@@ -103,6 +124,9 @@ pub fn run(
         .spawn(move || owner.run(&handle, inbox))?;
     let ended = thread.join();
     notify::stopping();
+    if let Some(keeper) = keeper {
+        keeper.finish();
+    }
     runtime.shutdown_timeout(Duration::from_secs(1));
     match ended {
         Ok(()) => Ok(()),
@@ -112,8 +136,17 @@ pub fn run(
     }
 }
 
-async fn watch(store: cleat_datastore::store::AnyStore, events: mpsc::Sender<Event>) {
-    let mut watch = store.watch();
+/// What the watch need not be told again, and whose absence it shall notice.
+fn known_of((snapshot, _): &(Snapshot, SystemTime)) -> Known {
+    let mut known = Known::default();
+    for entry in &snapshot.entries {
+        known.objects.insert(entry.key.clone(), entry.revision);
+    }
+    known.cluster = Some(snapshot.origin.guid.clone()).filter(|guid| !guid.is_empty());
+    known
+}
+
+async fn watch(mut watch: Watch, events: mpsc::Sender<Event>) {
     loop {
         let event = watch.next().await;
         if events.send(Event::Store(event)).await.is_err() {

@@ -4,17 +4,20 @@
 //! deleted before the store was read whole. Peers are told of a prefix once its packets would find their way here.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cleat_bgp::config::Stop;
 use cleat_bgp::net::Speaker;
+use cleat_datastore::snapshot::Snapshot;
 use cleat_datastore::{Key, Kind};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::api::{self, Question};
+use super::gate::Gate;
 use super::health::{Beat, Health, Latch};
-use super::host::Host;
+use super::host::{Deletes, Host};
+use super::keeper::Notes;
 use super::known::{Known, kind_names};
 use super::metrics::Metrics;
 use super::pace::{Due, Pace};
@@ -30,6 +33,11 @@ pub(super) struct Owner {
     health: Health,
     metrics: Metrics,
     known: Known,
+    gate: Gate,
+    /// The way to the thread that keeps the last good state.
+    notes: Option<Notes>,
+    /// Until then the store may still say what is newer than the state on disk, and nothing is written.
+    patience: Option<Instant>,
     graph: Graph,
     host: Host,
     pace: Pace,
@@ -75,6 +83,9 @@ impl Owner {
             health,
             metrics,
             known: Known::default(),
+            gate: Gate::default(),
+            notes: None,
+            patience: None,
             host,
             started: now,
             told: Told::default(),
@@ -83,6 +94,25 @@ impl Owner {
             events,
             randomness,
         })
+    }
+
+    /// Begins with the state that was on disk, if any, and has changes of what is in force noted.
+    ///
+    /// What a former run left in the kernel may be newer than the disk by some seconds, and works: the store gets a moment
+    /// to tell its state before the older one is written over it. A host on which nothing runs yet is not kept waiting.
+    pub(super) fn keep(&mut self, base: Option<(Snapshot, SystemTime)>, notes: Option<Notes>) {
+        self.notes = notes;
+        let Some((snapshot, confirmed)) = base else {
+            return;
+        };
+        for update in self.known.begin(snapshot, confirmed) {
+            self.graph.update(&update);
+        }
+        if self.host.adopted() {
+            self.patience = Some(self.started + PATIENCE);
+        } else {
+            self.start_from_disk();
+        }
     }
 
     /// A watch of the kernel that leaves out what this owner does itself.
@@ -134,19 +164,7 @@ impl Owner {
         let now = Instant::now();
         match event {
             Event::Store(event) => {
-                if let cleat_datastore::Event::Trouble(reason) = &event {
-                    tracing::warn!(
-                        reason,
-                        "the store cannot be followed for now; what is programmed stays"
-                    );
-                    self.metrics.store_trouble();
-                }
-                for update in self.known.take(event) {
-                    self.graph.update(&update);
-                }
-                if self.known.in_sync() {
-                    self.health.set(Latch::StoreInSync, Ok(()));
-                }
+                self.hear(event, now);
                 self.pace.changed(now);
             }
             Event::Fib(update) => {
@@ -166,6 +184,79 @@ impl Owner {
             }
             Event::Stop => {}
         }
+    }
+
+    /// Takes what the store's watch told.
+    fn hear(&mut self, event: cleat_datastore::Event, now: Instant) {
+        use cleat_datastore::Event as Told;
+        match event {
+            Told::Updates(updates) => {
+                let updates = self.gate.updates(updates);
+                self.obey(&updates);
+            }
+            Told::InSync { revision } => {
+                let updates = self.gate.in_sync(revision);
+                self.obey(&updates);
+                self.known.followed();
+            }
+            Told::Held(held) => {
+                self.note(Notes::incomplete);
+                self.known.hold(held, now);
+            }
+            Told::Trouble(reason) => {
+                tracing::warn!(
+                    reason,
+                    "the store cannot be followed for now; what is programmed stays"
+                );
+                self.metrics.store_trouble();
+                self.note(Notes::incomplete);
+                self.known.trouble(reason);
+            }
+            Told::Unreadable(problems) => self.known.unreadable(problems),
+        }
+        self.known.freeze(self.gate.is_frozen());
+        if let Some(revision) = self.gate.take_in_sync() {
+            self.known.complete(revision);
+            self.note(|notes| notes.complete(revision));
+            self.patience = None;
+        }
+        self.tell_store();
+    }
+
+    /// Puts changes in force.
+    fn obey(&mut self, updates: &[cleat_datastore::Update]) {
+        self.known.take(updates);
+        self.note(|notes| notes.changed(updates));
+        for chunk in updates.chunks(CHUNK) {
+            // The first state of a large cluster takes longer than a thread may be silent.
+            self.health.beat(Beat::Owner, Instant::now());
+            for update in chunk {
+                self.graph.update(update);
+            }
+        }
+    }
+
+    fn note(&self, tell: impl FnOnce(&Notes)) {
+        if let Some(notes) = &self.notes {
+            tell(notes);
+        }
+    }
+
+    /// Brings the latch of the store up to date.
+    fn tell_store(&self) {
+        if !self.known.is_whole() && !self.known.is_frozen() {
+            return;
+        }
+        match self.known.note() {
+            note if note.is_empty() => self.health.set(Latch::StoreInSync, Ok(())),
+            note => self.health.set_noting(Latch::StoreInSync, note),
+        }
+    }
+
+    fn start_from_disk(&mut self) {
+        self.patience = None;
+        tracing::warn!(state = self.known.note(), "going on without the store");
+        self.tell_store();
     }
 
     /// Takes over what can change while running, and names what cannot.
@@ -193,6 +284,9 @@ impl Owner {
     /// Computes what changed, and writes it.
     fn flush(&mut self, runtime: &Handle) {
         self.pace.flushed();
+        if self.patience.is_some() {
+            return;
+        }
         if let Some(addresses) = self.host.look() {
             self.graph.set_host_addresses(addresses);
         }
@@ -213,7 +307,13 @@ impl Owner {
     /// Makes the tables agree with what is wanted, and tells who waits for that.
     fn apply(&mut self, runtime: &Handle) {
         let start = Instant::now();
-        let outcome = self.host.apply(self.known.in_sync());
+        if self.patience.is_some() {
+            return;
+        }
+        let outcome = self.host.apply(Deletes {
+            maps: self.known.in_sync(),
+            routes: self.known.is_whole(),
+        });
         let took = start.elapsed();
         self.metrics.applied(took, outcome.done);
         let clean = outcome.failed.is_empty();
@@ -241,7 +341,7 @@ impl Owner {
         }
         self.pace
             .applied(clean, Instant::now(), self.randomness.next());
-        if self.known.in_sync() {
+        if self.known.is_whole() || self.known.is_frozen() {
             if clean {
                 self.health.set(Latch::FirstApply, Ok(()));
             } else if !self.told.ready {
@@ -253,7 +353,7 @@ impl Owner {
             }
             self.health
                 .set(Latch::ProgramsAttached, self.host.attached());
-            if clean {
+            if clean && self.known.is_whole() {
                 self.speak(runtime);
             }
         }
@@ -311,6 +411,10 @@ impl Owner {
     /// What has no event: counters, flows that end, and the deferral.
     fn tick(&mut self, now: Instant) {
         self.host.tick(&self.metrics);
+        if self.patience.is_some_and(|until| now >= until) {
+            self.start_from_disk();
+            self.pace.changed(now);
+        }
         if self.known.in_sync() && self.host.is_resting() {
             self.pace.changed(now);
         }
@@ -332,10 +436,10 @@ impl Owner {
         self.metrics.store(&store);
         let ready = self.health.ready();
         self.metrics.ready(ready);
-        let sync = if store.in_sync && store.trouble.is_empty() {
-            "in sync"
-        } else {
-            "not in sync"
+        let sync = match self.known.note() {
+            note if !note.is_empty() => note,
+            _ if store.in_sync && store.trouble.is_empty() => "in sync".to_owned(),
+            _ => "not in sync".to_owned(),
         };
         let status = format!(
             "{sync} at revision {}, {} of {} endpoints up",
@@ -403,7 +507,7 @@ impl Owner {
             add(problem.object, problem.field, problem.reason);
         }
         let node = self.node();
-        if self.known.in_sync() && self.config.bgp.enabled && self.known.get(&node).is_none() {
+        if self.known.is_whole() && self.config.bgp.enabled && self.known.get(&node).is_none() {
             let reason = "there is no valid Node resource for this host: BGP is not started; apply one, or set nodename";
             add(node.to_string(), String::new(), reason.to_owned());
         }
@@ -538,5 +642,9 @@ impl Randomness {
 }
 
 const TICK: Duration = Duration::from_secs(1);
+/// How long the store may take to tell its state before the one on disk is written over what a former run left.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Changes that are taken between two signs of life.
+const CHUNK: usize = 1000;
 /// How long closing the sessions may take.
 const STOP: Duration = Duration::from_secs(2);

@@ -41,7 +41,7 @@ pub struct Latch {
     pub name: String,
     /// Whether it holds.
     pub ready: bool,
-    /// Why not, when it does not.
+    /// Why not, when it does not; when it does, what is worth knowing all the same.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub reason: String,
 }
@@ -59,6 +59,87 @@ pub struct Store {
     /// What is wrong with the connection, if anything.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub trouble: String,
+    /// The state on disk that is in force, while the store has not told its own.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub snapshot: Option<Snapshot>,
+    /// Why the store is not obeyed, while it looks lost.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held: Option<Held>,
+    /// `ClusterInformation` says that the datastore is not ready: what is in force stays as it is.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub frozen: bool,
+}
+
+/// A state of the store that was read from disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// When it was written.
+    pub written: String,
+    /// When it was last known to be what the store holds.
+    pub confirmed: String,
+    /// Seconds since then.
+    pub age_seconds: u64,
+    /// The revision it goes up to.
+    pub revision: u64,
+    /// How many objects it holds.
+    pub objects: u64,
+}
+
+/// A store that looks lost: what it says is kept back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// How many objects are in force.
+    pub known: u64,
+    /// How many of them the store does not have.
+    pub missing: u64,
+    /// What happened.
+    pub reason: String,
+    /// Seconds since then.
+    pub since_seconds: u64,
+}
+
+/// The file that holds the last good state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    /// The file.
+    pub path: String,
+    /// When it was written; empty if there is none.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub written: String,
+    /// When it was last known to be what the store holds.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub confirmed: String,
+    /// The revision it goes up to.
+    pub revision: u64,
+    /// How many objects it holds.
+    pub objects: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// Why it could not be written last, if so.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub trouble: String,
+}
+
+/// The daemon's relation to its store, as `store status` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreStatus {
+    /// How the store is.
+    pub store: Store,
+    /// The last good state on disk; none for a store that needs none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kept: Option<Kept>,
+}
+
+/// What `store accept` did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Accepted {
+    /// Something was held, and is obeyed now.
+    pub accepted: bool,
 }
 
 /// So many of all.
