@@ -358,7 +358,8 @@ mod tests {
 
     fn tier(name: &str, revision: u64) -> Update {
         let manifest = json!({"apiVersion": "projectcalico.org/v3", "kind": "Tier", "metadata": {"name": name}, "spec": {"order": 1}});
-        let (key, resource) = from_manifest(manifest).unwrap();
+        let (key, mut resource) = from_manifest(manifest).unwrap();
+        resource.metadata_mut().unwrap().resource_version = Some(revision.to_string());
         Update {
             key,
             value: Some(Arc::new(resource)),

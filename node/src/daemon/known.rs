@@ -89,6 +89,13 @@ impl Known {
 
     /// Notes what keeps the store from being followed.
     pub fn trouble(&mut self, reason: String) {
+        // It is told again with every attempt.
+        if self.trouble.as_ref() != Some(&reason) {
+            tracing::warn!(
+                reason,
+                "the store cannot be followed for now; what is programmed stays"
+            );
+        }
         self.trouble = Some(reason);
     }
 

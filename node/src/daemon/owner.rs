@@ -204,10 +204,6 @@ impl Owner {
                 self.known.hold(held, now);
             }
             Told::Trouble(reason) => {
-                tracing::warn!(
-                    reason,
-                    "the store cannot be followed for now; what is programmed stays"
-                );
                 self.metrics.store_trouble();
                 self.note(Notes::incomplete);
                 self.known.trouble(reason);

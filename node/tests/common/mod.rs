@@ -2,56 +2,70 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod host;
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// An etcd of its own on loopback; ended when dropped.
 pub struct Etcd {
-    child: Child,
+    child: Option<Child>,
     client: u16,
-    _data: tempfile::TempDir,
+    peer: u16,
+    /// The network namespace that it runs in, if not this process's.
+    space: Option<String>,
+    data: tempfile::TempDir,
 }
 
 impl Etcd {
     /// Starts it and waits until it answers.
     pub fn start() -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let (client, peer) = (free_port(), free_port());
+        Self::start_in(None, free_port(), free_port())
+    }
+
+    /// Starts it in a network namespace of its own ports, and waits until it answers.
+    pub fn start_in(space: Option<String>, client: u16, peer: u16) -> Self {
+        let mut etcd = Self {
+            child: None,
+            client,
+            peer,
+            space,
+            data: tempfile::tempdir().unwrap(),
+        };
+        etcd.restart();
+        etcd
+    }
+
+    /// Starts it again with the data it has, and waits until it answers.
+    pub fn restart(&mut self) {
         let url = |port| format!("http://127.0.0.1:{port}");
-        let child = Command::new("etcd")
-            .args(["--data-dir", data.path().to_str().unwrap()])
-            .args([
-                "--listen-client-urls",
-                &url(client),
-                "--advertise-client-urls",
-                &url(client),
-            ])
-            .args([
-                "--listen-peer-urls",
-                &url(peer),
-                "--initial-advertise-peer-urls",
-                &url(peer),
-            ])
-            .args([
-                "--initial-cluster",
-                &format!("default={}", url(peer)),
-                "--log-level",
-                "error",
-            ])
+        let (client, peer) = (url(self.client), url(self.peer));
+        let child = self
+            .command("etcd")
+            .args(["--data-dir", self.data.path().to_str().unwrap()])
+            .args(["--listen-client-urls", &client])
+            .args(["--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer])
+            .args(["--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("default={peer}")])
+            .args(["--log-level", "error"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("etcd is installed");
-        let etcd = Self {
-            child,
-            client,
-            _data: data,
-        };
+        self.child = Some(child);
         eventually("etcd answers", Duration::from_secs(20), || {
-            let answer = etcd.etcdctl(&["endpoint", "health"]);
+            let answer = self.etcdctl(&["endpoint", "health"]);
             answer.0.then_some(()).ok_or(answer.1)
         });
-        etcd
+    }
+
+    /// Kills it; its data stays.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     /// Its client URL.
@@ -64,9 +78,17 @@ impl Etcd {
         assert!(self.etcdctl(&["del", "", "--prefix"]).0);
     }
 
+    /// The value under a key; empty if there is none.
+    pub fn get(&self, key: &str) -> String {
+        let (done, text) = self.etcdctl(&["get", "--print-value-only", key]);
+        assert!(done, "{text}");
+        text.trim_end().to_owned()
+    }
+
     /// Runs etcdctl; whether it succeeded, and what it printed.
     pub fn etcdctl(&self, arguments: &[&str]) -> (bool, String) {
-        let output = Command::new("etcdctl")
+        let output = self
+            .command("etcdctl")
             .args(["--endpoints", &self.endpoint()])
             .args(arguments)
             .env("ETCDCTL_API", "3")
@@ -78,12 +100,24 @@ impl Etcd {
             String::from_utf8_lossy(&text).into_owned(),
         )
     }
+
+    fn command(&self, program: &str) -> Command {
+        match &self.space {
+            None => Command::new(program),
+            Some(space) => {
+                let mut command = Command::new("nsenter");
+                command
+                    .arg(format!("--net=/run/netns/{space}"))
+                    .arg(program);
+                command
+            }
+        }
+    }
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
