@@ -403,6 +403,7 @@ fn quick(mut config: EtcdConfig) -> EtcdConfig {
     config.request_timeout = Duration::from_secs(3);
     config.progress_interval = Duration::from_millis(300);
     config.progress_deadline = Duration::from_millis(1500);
+    config.relist_spread = Duration::from_millis(200);
     config
 }
 

@@ -145,6 +145,11 @@ impl Feed {
         keys.for_each(|key| state.guard.mark(key));
     }
 
+    /// The listing says nothing of these keys, which stay as they are.
+    pub(super) fn mark_where(&self, spared: impl Fn(&Key) -> bool) {
+        self.lock().guard.mark_where(spared);
+    }
+
     /// All keys are marked: tells a lost store from one that may be obeyed.
     pub(super) fn decide(&self, cluster: Option<String>) {
         self.lock().guard.decide(cluster);

@@ -140,6 +140,15 @@ impl Guard {
         }
     }
 
+    /// The listing says nothing of these keys, which stay as they are.
+    pub(super) fn mark_where(&mut self, spared: impl Fn(&Key) -> bool) {
+        for (key, told) in &mut self.told {
+            if spared(key) {
+                told.round = self.round;
+            }
+        }
+    }
+
     /// All keys of the listing are marked, and this is the cluster that it says to be of: begins, keeps
     /// or ends a hold.
     pub(super) fn decide(&mut self, cluster: Option<String>) {

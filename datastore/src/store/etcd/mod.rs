@@ -4,28 +4,51 @@
 //! and follows the store from there; `follow` tells what it does about lost connections, compaction
 //! and a store that was put back to an older state.
 //!
-//! A client lives until a request fails for want of a connection or of rights; the next one reads
-//! the TLS files and signs in anew. Left out: discovery of endpoints by DNS, leases.
+//! A client lives until a request fails for want of a connection or of rights, or until the TLS files
+//! change; the next one reads them and signs in anew. Left out: discovery of endpoints by DNS.
 
+mod connect;
 mod follow;
+mod request;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KvClient,
-    PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse,
-};
-use tokio::{sync::Mutex, time::timeout};
+use etcd_client::{Client, Compare, CompareOp, KvClient, PutOptions, Txn, TxnOp, TxnOpResponse};
+use tokio::sync::Mutex;
 
+use self::{
+    connect::{Connection, Connector},
+    request::{Pages, RequestError, key_of, kv_client, limited},
+};
 use super::{
     AbortOnDrop, Entry, Filter, Known, Listing, StoreError, Watch,
     backend::{Backend, Condition, entry},
     feed::Feed,
 };
 use crate::{
-    Key,
-    key::{AFFINITY_ROOT, RESOURCE_ROOT, SUBNET_ROOT},
+    Key, Problem,
+    key::{CLEAT_ROOT, WATCHED_ROOTS},
 };
+
+/// What Calico's components share.
+const CALICO_ROOT: &str = "/calico/";
+/// What is cleat's own. A user who was given rights for Calico may lack them here.
+const OWN_ROOT: &str = "/cleat/";
+
+/// Whether a store can be followed without this prefix.
+fn is_optional(prefix: &str) -> bool {
+    prefix.starts_with(OWN_ROOT)
+}
+
+/// What to tell of prefixes that the user may not read.
+fn denied(prefixes: impl IntoIterator<Item = String>) -> Vec<Problem> {
+    let reason = "may not be read by the user of etcd, so that Services and EndpointSlices are not known; \
+        grant its role read and write of the prefix /cleat/";
+    prefixes
+        .into_iter()
+        .map(|prefix| Problem::new(prefix, "", reason))
+        .collect()
+}
 
 /// How to reach an etcd cluster.
 #[derive(Clone, Debug)]
@@ -40,6 +63,12 @@ pub struct EtcdConfig {
     pub cert_file: Option<PathBuf>,
     /// The file of the own key, PEM; with `cert_file`.
     pub key_file: Option<PathBuf>,
+    /// The authorities, PEM, in place of `ca_file`.
+    pub ca_pem: Option<String>,
+    /// The own certificate, PEM, in place of `cert_file`.
+    pub cert_pem: Option<String>,
+    /// The own key, PEM, in place of `key_file`.
+    pub key_pem: Option<String>,
     /// How long connecting and each request may take.
     pub request_timeout: Duration,
     /// How often a watch asks the store for a sign of life.
@@ -48,6 +77,8 @@ pub struct EtcdConfig {
     pub progress_deadline: Duration,
     /// How many objects to list with one request.
     pub page_size: usize,
+    /// Within which time to list a store anew that all its readers must list anew, such as a restored one.
+    pub relist_spread: Duration,
 }
 
 impl EtcdConfig {
@@ -59,10 +90,14 @@ impl EtcdConfig {
             ca_file: None,
             cert_file: None,
             key_file: None,
+            ca_pem: None,
+            cert_pem: None,
+            key_pem: None,
             request_timeout: Duration::from_secs(10),
             progress_interval: Duration::from_secs(5),
             progress_deadline: Duration::from_secs(15),
             page_size: 500,
+            relist_spread: Duration::from_secs(5),
         }
     }
 }
@@ -70,7 +105,7 @@ impl EtcdConfig {
 /// A store in etcd. Its calls and watches run within a tokio runtime.
 pub struct Etcd {
     connector: Arc<Connector>,
-    client: Mutex<Option<Client>>,
+    connection: Mutex<Option<Connection>>,
 }
 
 impl Etcd {
@@ -78,56 +113,95 @@ impl Etcd {
     pub fn new(config: EtcdConfig) -> Self {
         Self {
             connector: Arc::new(Connector { config }),
-            client: Mutex::new(None),
+            connection: Mutex::new(None),
         }
     }
 
-    /// A connected client, the same until it fails. Whoever sees it fail asks for another.
+    /// How the cluster is reached.
+    pub fn config(&self) -> &EtcdConfig {
+        &self.connector.config
+    }
+
+    /// A connected client, the same until it fails or the TLS files change.
     pub async fn client(&self) -> Result<Client, StoreError> {
-        let mut client = self.client.lock().await;
-        if let Some(client) = &*client {
-            return Ok(client.clone());
+        Ok(self.connected().await?)
+    }
+
+    /// Says that a client does not work any more; the next one will be another.
+    pub async fn forget_client(&self) {
+        *self.connection.lock().await = None;
+    }
+
+    async fn connected(&self) -> Result<Client, RequestError> {
+        let mut connection = self.connection.lock().await;
+        if let Some(old) = &*connection {
+            return Ok(match self.connector.renew(old).await {
+                Some(new) => connection.insert(new).client.clone(),
+                None => old.client.clone(),
+            });
         }
-        Ok(client
-            .insert(Box::pin(self.connector.connect()).await?)
-            .clone())
+        let new = Box::pin(self.connector.connect()).await?;
+        Ok(connection.insert(new).client.clone())
     }
 
     /// Runs a request, and forgets a client that cannot be used any more.
     async fn request<T>(
         &self,
-        request: impl AsyncFnOnce(KvClient, &EtcdConfig) -> Result<T, RequestError>,
-    ) -> Result<T, StoreError> {
-        let client = self.client().await?;
-        let config = &self.connector.config;
-        let result = Box::pin(request(kv_client(&client), config)).await;
-        if result.is_err() {
-            *self.client.lock().await = None;
+        request: impl AsyncFnOnce(Client, &EtcdConfig) -> Result<T, RequestError>,
+    ) -> Result<T, RequestError> {
+        let client = self.connected().await?;
+        let result = Box::pin(request(client, self.config())).await;
+        if result.as_ref().is_err_and(|error| !error.is_answer()) {
+            self.forget_client().await;
         }
-        Ok(result?)
+        result
     }
 
-    async fn range_once(&self, prefixes: &[String]) -> Result<Listing, StoreError> {
-        self.request(async |mut kv, config| {
+    async fn range_once(&self, prefixes: &[String]) -> Result<Listing, RequestError> {
+        self.request(async |client, config| {
+            let mut kv = kv_client(&client);
             let mut entries = Vec::new();
-            let point = list(&mut kv, config, prefixes, |entry, _| entries.push(entry)).await?;
+            let mut pages = Pages::new(config, prefixes);
+            while let Some(page) = pages.next(&mut kv).await? {
+                entries.extend(page.kvs().iter().filter_map(|kv| {
+                    let key = key_of(kv.key())?;
+                    Some(entry(key, kv.value(), kv.mod_revision() as u64))
+                }));
+            }
             Ok(Listing {
                 entries,
-                unreadable: Vec::new(),
-                revision: point.revision as u64,
+                unreadable: denied(pages.denied),
+                revision: pages.point.map_or(0, |point| point.revision as u64),
             })
         })
         .await
     }
 
-    async fn read_once(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+    async fn read_once(&self, key: &Key) -> Result<Option<Entry>, RequestError> {
         let response = self
-            .request(async |mut kv, config| {
+            .request(async |client, config| {
+                let mut kv = kv_client(&client);
                 limited(config.request_timeout, kv.get(key.path(), None)).await
             })
             .await?;
         let found = response.kvs().first();
         Ok(found.map(|kv| entry(key.clone(), kv.value(), kv.mod_revision() as u64)))
+    }
+
+    /// Runs a transaction; once more if the store did not even look at it.
+    async fn commit(&self, transaction: Txn) -> Result<etcd_client::TxnResponse, RequestError> {
+        let run = async || {
+            let transaction = transaction.clone();
+            self.request(async |client, config| {
+                let mut kv: KvClient = kv_client(&client);
+                limited(config.request_timeout, kv.txn(transaction)).await
+            })
+            .await
+        };
+        match run().await {
+            Err(RequestError::Unauthenticated(_)) => run().await,
+            done => done,
+        }
     }
 
     async fn transaction(
@@ -147,11 +221,7 @@ impl Etcd {
             .when([compare])
             .and_then([operation])
             .or_else([TxnOp::get(path, None)]);
-        let response = self
-            .request(async |mut kv, config| {
-                limited(config.request_timeout, kv.txn(transaction)).await
-            })
-            .await?;
+        let response = self.commit(transaction).await?;
         if response.succeeded() {
             return Ok(response
                 .header()
@@ -172,19 +242,10 @@ impl Etcd {
     }
 }
 
-/// Where that lies which a watch of `/calico/` follows.
-const LISTED_ROOTS: [&str; 3] = [RESOURCE_ROOT, AFFINITY_ROOT, SUBNET_ROOT];
-
-/// The object that lies at a path, if a watch follows it.
-fn key_of(path: &[u8]) -> Option<Key> {
-    let path = std::str::from_utf8(path).ok()?;
-    Key::parse(path).filter(Key::watched)
-}
-
 impl Backend for Etcd {
     async fn range(&self, filter: &Filter) -> Result<Listing, StoreError> {
         let prefixes = match filter {
-            Filter::All => LISTED_ROOTS.map(str::to_owned).to_vec(),
+            Filter::All => WATCHED_ROOTS.map(str::to_owned).to_vec(),
             Filter::Kinds(kinds) => kinds.iter().map(|kind| kind.prefix()).collect(),
             Filter::Namespace(kind, namespace) => {
                 vec![format!("{}{namespace}/", kind.prefix())]
@@ -193,15 +254,15 @@ impl Backend for Etcd {
         // The first try may meet a connection that had gone unnoticed. A write is not tried again: it may
         // have been done.
         match self.range_once(&prefixes).await {
-            Err(StoreError::Unavailable(_)) => self.range_once(&prefixes).await,
-            done => done,
+            Err(error) if !error.is_answer() => Ok(self.range_once(&prefixes).await?),
+            done => Ok(done?),
         }
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         match self.read_once(key).await {
-            Err(StoreError::Unavailable(_)) => self.read_once(key).await,
-            done => done,
+            Err(error) if !error.is_answer() => Ok(self.read_once(key).await?),
+            done => Ok(done?),
         }
     }
 
@@ -228,29 +289,27 @@ impl Backend for Etcd {
         value: Option<Vec<u8>>,
         time_to_live: Option<Duration>,
     ) -> Result<(), StoreError> {
-        let client = self.client().await?;
-        let limit = self.connector.config.request_timeout;
-        let writing = async {
-            let mut kv = client.kv_client();
-            let Some(value) = value else {
-                kv.delete(path, None).await?;
-                return Ok(());
+        self.request(async |client, config| {
+            let writing = async {
+                let mut kv = client.kv_client();
+                let Some(value) = value else {
+                    kv.delete(path, None).await?;
+                    return Ok(());
+                };
+                // The lease of the write before ends by itself, and takes nothing with it: a key is under one.
+                let mut options = PutOptions::new();
+                if let Some(time) = time_to_live {
+                    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX).max(1);
+                    let lease = client.lease_client().grant(seconds, None).await?;
+                    options = options.with_lease(lease.id());
+                }
+                kv.put(path, value, Some(options)).await?;
+                Ok(())
             };
-            // The lease of the write before ends by itself, and takes nothing with it: a key is under one.
-            let mut options = PutOptions::new();
-            if let Some(time) = time_to_live {
-                let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX).max(1);
-                let lease = client.lease_client().grant(seconds, None).await?;
-                options = options.with_lease(lease.id());
-            }
-            kv.put(path, value, Some(options)).await?;
-            Ok(())
-        };
-        let written = limited(limit, Box::pin(writing)).await;
-        if written.is_err() {
-            *self.client.lock().await = None;
-        }
-        Ok(written?)
+            limited(config.request_timeout, Box::pin(writing)).await
+        })
+        .await?;
+        Ok(())
     }
 
     fn follow(&self, known: Known) -> Watch {
@@ -260,195 +319,7 @@ impl Backend for Etcd {
     }
 }
 
-struct Connector {
-    config: EtcdConfig,
-}
-
-impl Connector {
-    /// A new client of a member that answers, signed in, with the TLS files as they are now.
-    ///
-    /// A client of all members at once would send every so many requests to one that is away.
-    async fn connect(&self) -> Result<Client, RequestError> {
-        let config = &self.config;
-        let members = config.endpoints.len();
-        // All members get their turn within the time of one request.
-        let each = config.request_timeout / u32::try_from(members.max(1)).unwrap_or(u32::MAX);
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(each)
-            .with_keep_alive(Duration::from_secs(30), Duration::from_secs(10))
-            .with_require_leader(true);
-        if let Some((name, password)) = &config.user {
-            options = options
-                .with_user(name, password)
-                .with_auto_token_refresh(true);
-        }
-        if let Some(tls) = self.tls().await? {
-            options = options.with_tls(tls);
-        }
-        let mut failure = RequestError::Other("no member of the cluster is named".to_owned());
-        let first = random() as usize;
-        for index in 0..members {
-            let member = &config.endpoints[(first % members + index) % members];
-            let connecting = async {
-                let client = Client::connect([member], Some(options.clone())).await?;
-                // Nothing has been sent yet, but perhaps to sign in. The answer proves a leader, too.
-                client.kv_client().get(follow::WATCH_ROOT, None).await?;
-                Ok(client)
-            };
-            match limited(each, Box::pin(connecting)).await {
-                Ok(client) => return Ok(client),
-                Err(error) => failure = RequestError::Other(format!("{member}: {error}")),
-            }
-        }
-        Err(failure)
-    }
-
-    async fn tls(&self) -> Result<Option<TlsOptions>, RequestError> {
-        let read = async |path: &PathBuf| {
-            tokio::fs::read(path)
-                .await
-                .map_err(|error| RequestError::Other(format!("{}: {error}", path.display())))
-        };
-        let config = &self.config;
-        if config.ca_file.is_none() && config.cert_file.is_none() {
-            return Ok(None);
-        }
-        let mut tls = TlsOptions::new();
-        if let Some(path) = &config.ca_file {
-            tls = tls.ca_certificate(Certificate::from_pem(read(path).await?));
-        }
-        if let (Some(cert), Some(key)) = (&config.cert_file, &config.key_file) {
-            tls = tls.identity(Identity::from_pem(read(cert).await?, read(key).await?));
-        }
-        Ok(Some(tls))
-    }
-}
-
 /// A number to spread the load of many nodes by.
 fn random() -> u32 {
     uuid::Uuid::new_v4().as_u128() as u32
-}
-
-/// Why a request was not answered.
-#[derive(Clone, Debug, thiserror::Error)]
-enum RequestError {
-    /// It took too long.
-    #[error("no answer in time")]
-    Timeout,
-    /// Its revision is gone.
-    #[error("the revision has been compacted")]
-    Compacted,
-    /// Its answer is too large for one message.
-    #[error("the answer is too large")]
-    TooLarge,
-    /// Anything else.
-    #[error("{0}")]
-    Other(String),
-}
-
-impl From<RequestError> for StoreError {
-    fn from(error: RequestError) -> Self {
-        StoreError::Unavailable(error.to_string())
-    }
-}
-
-impl From<etcd_client::Error> for RequestError {
-    fn from(error: etcd_client::Error) -> Self {
-        let text = error.to_string();
-        // The server names this error by text alone; its code is shared with others.
-        if text.contains("required revision has been compacted") {
-            RequestError::Compacted
-        } else if text.contains("message length too large") {
-            RequestError::TooLarge
-        } else {
-            RequestError::Other(text)
-        }
-    }
-}
-
-async fn limited<T>(
-    limit: Duration,
-    request: impl Future<Output = Result<T, etcd_client::Error>>,
-) -> Result<T, RequestError> {
-    match timeout(limit, request).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(RequestError::Timeout),
-    }
-}
-
-/// The largest answer that is taken, in bytes. A page that does not fit is asked for in smaller pieces.
-const MAX_MESSAGE_LEN: usize = 16 << 20;
-
-fn kv_client(client: &Client) -> KvClient {
-    client
-        .kv_client()
-        .max_decoding_message_size(MAX_MESSAGE_LEN)
-}
-
-/// A revision of a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Point {
-    cluster: u64,
-    revision: i64,
-}
-
-/// Lists the objects under some prefixes in pages, all at one revision.
-async fn list(
-    kv: &mut KvClient,
-    config: &EtcdConfig,
-    prefixes: &[String],
-    mut found: impl FnMut(Entry, &[u8]),
-) -> Result<Point, RequestError> {
-    let mut point = None;
-    for prefix in prefixes {
-        let end = range_end(prefix);
-        let mut start = prefix.clone().into_bytes();
-        let mut page_size = config.page_size.max(1);
-        loop {
-            let mut options = GetOptions::new()
-                .with_range(end.clone())
-                .with_limit(page_size as i64);
-            if let Some(Point { revision, .. }) = point {
-                options = options.with_revision(revision);
-            }
-            let request = kv.get(start.clone(), Some(options));
-            let page = match limited(config.request_timeout, request).await {
-                Err(RequestError::TooLarge) if page_size > 1 => {
-                    page_size /= 2;
-                    continue;
-                }
-                page => page?,
-            };
-            let header = page
-                .header()
-                .ok_or_else(|| RequestError::Other("an answer has no header".to_owned()))?;
-            point.get_or_insert(Point {
-                cluster: header.cluster_id(),
-                revision: header.revision(),
-            });
-            for kv in page.kvs() {
-                if let Some(key) = key_of(kv.key()) {
-                    let entry = entry(key, kv.value(), kv.mod_revision() as u64);
-                    found(entry, kv.value());
-                }
-            }
-            match page.kvs().last() {
-                Some(last) if page.more() => {
-                    start = last.key().to_vec();
-                    start.push(0);
-                }
-                _ => break,
-            }
-        }
-    }
-    point.ok_or_else(|| RequestError::Other("nothing to list".to_owned()))
-}
-
-/// The first key behind all that begin with the prefix, which ends with a slash.
-fn range_end(prefix: &str) -> Vec<u8> {
-    let mut end = prefix.as_bytes().to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end
 }
