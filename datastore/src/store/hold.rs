@@ -396,3 +396,339 @@ pub(super) fn digest(bytes: &[u8]) -> u64 {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::entry;
+
+    #[test]
+    fn a_listing_that_lost_most_is_held_until_it_has_its_objects_again() {
+        let mut reader = Reader::knowing(20);
+        reader.list(0..9, 30);
+        let held = reader.held.clone().unwrap();
+        assert_eq!((held.known, held.missing), (20, 11));
+        assert!(held.reason.contains("9 of 20"), "{}", held.reason);
+        assert_eq!((reader.objects.len(), reader.in_sync), (20, None));
+        // Half of it again is no store yet; nor is one that is being filled.
+        reader.list(0..15, 31);
+        assert_eq!((reader.objects.len(), reader.in_sync), (20, None));
+        reader.list(0..18, 32);
+        assert_eq!((reader.objects.len(), reader.in_sync), (18, Some(32)));
+    }
+
+    #[test]
+    fn what_may_be_gone_is_gone() {
+        for (known, left, obeyed) in [
+            (1, 0, false),
+            (2, 0, false),
+            (2, 1, true),
+            (9, 1, true),
+            (10, 4, false),
+            (10, 5, true),
+            (100, 49, false),
+            (100, 50, true),
+        ] {
+            let mut reader = Reader::knowing(known);
+            reader.list(0..left, 200);
+            assert_eq!(reader.held.is_none(), obeyed, "{left} of {known}");
+            let expected = if obeyed { left } else { known };
+            assert_eq!(reader.objects.len(), expected, "{left} of {known}");
+        }
+    }
+
+    #[test]
+    fn deletions_one_by_one_are_obeyed_and_a_sweep_is_held() {
+        let mut reader = Reader::knowing(20);
+        for index in 0..8 {
+            reader.delete([index], 30 + index as u64);
+        }
+        assert_eq!((reader.objects.len(), &reader.held), (12, &None));
+        reader.delete(8..15, 50);
+        assert_eq!(reader.objects.len(), 12, "seven of twelve at once");
+        // What else happens is held, too, and told when an operator says so.
+        reader.put([30], 51);
+        assert_eq!(reader.objects.len(), 12);
+        assert_eq!(reader.guard.held().unwrap().missing, 7);
+        reader.accept();
+        let left: BTreeSet<usize> = (15..20).chain([30]).collect();
+        assert_eq!(reader.keys(), left);
+        assert_eq!((reader.in_sync, reader.guard.held()), (Some(51), None));
+        // The last object may go, for it is one.
+        reader.delete(15..17, 60);
+        for index in [17, 18, 19, 30] {
+            reader.delete([index], 70 + index as u64);
+        }
+        assert_eq!(reader.keys(), BTreeSet::new());
+    }
+
+    #[test]
+    fn a_sweep_told_in_pieces_is_one_sweep() {
+        let mut reader = Reader::knowing(20);
+        reader.delete(0..6, 30);
+        assert_eq!(reader.objects.len(), 14);
+        reader.delete(6..20, 30);
+        assert_eq!(reader.objects.len(), 14);
+        assert_eq!(reader.guard.held().unwrap().missing, 14);
+        reader.put(6..20, 31);
+        assert_eq!((reader.objects.len(), reader.in_sync), (14, Some(31)));
+    }
+
+    #[test]
+    fn a_store_of_another_cluster_is_held_whatever_it_holds() {
+        let mut reader = Reader::knowing(3);
+        reader.name_cluster("aaa", 10);
+        let mut others = reader.entries(0..3, 11);
+        others.push(cluster("bbb", 11));
+        reader.list_entries(others, 12);
+        let held = reader.held.take().unwrap();
+        assert_eq!(held.missing, 0);
+        assert!(held.reason.contains("bbb") && held.reason.contains("aaa"));
+        assert_eq!(reader.in_sync, None);
+        // Ours again.
+        let mut ours = reader.entries(0..3, 13);
+        ours.push(cluster("aaa", 13));
+        reader.list_entries(ours, 14);
+        assert_eq!((reader.in_sync, reader.guard.held()), (Some(14), None));
+        // In a running watch, and taken for right this time.
+        reader.name_cluster("ccc", 15);
+        assert!(reader.guard.held().is_some());
+        reader.accept();
+        reader.name_cluster("ccc", 16);
+        assert_eq!(reader.guard.held(), None);
+        reader.name_cluster("aaa", 17);
+        assert!(reader.guard.held().is_some());
+    }
+
+    #[test]
+    fn who_starts_from_a_snapshot_is_told_all_and_what_is_gone() {
+        let known = Known {
+            objects: (0..3).map(|index| (key(index), 5)).collect(),
+            cluster: None,
+        };
+        let mut reader = Reader::default();
+        reader.guard = Guard::new(known);
+        reader.objects = (0..3).map(|index| (key(index), 5)).collect();
+        let mut entries = reader.entries(0..1, 5);
+        entries.extend(reader.entries(1..2, 6));
+        reader.list_entries(entries, 7);
+        assert_eq!(
+            reader.told,
+            [key(0), key(1), key(2)],
+            "the same revision may be another object"
+        );
+        assert_eq!(reader.keys(), BTreeSet::from([0, 1]));
+        // From then on, differences only.
+        reader.told.clear();
+        reader.list(0..1, 8);
+        assert_eq!(reader.told, [key(0), key(1)]);
+    }
+
+    #[test]
+    fn old_news_changes_nothing() {
+        let mut reader = Reader::knowing(3);
+        reader.put([0], 30);
+        reader.delete([0], 29);
+        reader.put([0], 28);
+        assert_eq!(reader.objects[&key(0)], 30);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(BTreeSet<usize>),
+        Delete(BTreeSet<usize>),
+        /// The watch was lost; what happened meanwhile is seen in a listing.
+        Missed(BTreeSet<usize>),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let some = proptest::collection::btree_set(0..24usize, 0..24);
+        let few = proptest::collection::btree_set(0..24usize, 1..3);
+        prop_oneof![
+            some.clone().prop_map(Step::Put),
+            few.clone().prop_map(Step::Put),
+            some.clone().prop_map(Step::Delete),
+            few.prop_map(Step::Delete),
+            some.prop_map(Step::Missed),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn who_never_accepts_never_loses_most_at_once_and_ends_equal(
+            steps in proptest::collection::vec(step(), 1..40)
+        ) {
+            let mut reader = Reader::default();
+            reader.list(0..0, 1);
+            let mut store: BTreeMap<usize, u64> = BTreeMap::new();
+            for (step, revision) in steps.into_iter().zip(2..) {
+                let before = reader.keys();
+                let live = !matches!(step, Step::Missed(_));
+                match step {
+                    Step::Put(keys) => {
+                        store.extend(keys.iter().map(|key| (*key, revision)));
+                        reader.put(keys, revision);
+                    }
+                    Step::Delete(keys) => {
+                        store.retain(|key, _| !keys.contains(key));
+                        reader.delete(keys, revision);
+                    }
+                    Step::Missed(keys) => {
+                        store.retain(|key, _| keys.contains(key));
+                        store.extend(keys.into_iter().map(|key| (key, revision)));
+                        reader.list_store(&store, revision);
+                    }
+                }
+                let lost = before.difference(&reader.keys()).count();
+                let kept = before.len() - lost;
+                let most = !before.is_empty()
+                    && (kept == 0 || (before.len() >= 10 && kept * 2 < before.len()));
+                prop_assert!(!most || (live && lost == 1), "{lost} of {}", before.len());
+                if reader.guard.held().is_none() {
+                    prop_assert_eq!(&reader.revisions(), &store);
+                }
+            }
+            // The store has everything again.
+            let revision = 1000;
+            store.extend(reader.keys().into_iter().map(|key| (key, revision)));
+            reader.list_store(&store, revision);
+            prop_assert_eq!(reader.guard.held(), None);
+            prop_assert_eq!(reader.revisions(), store);
+            prop_assert_eq!(reader.in_sync, Some(revision));
+        }
+    }
+
+    /// A reader who does as it is told.
+    #[derive(Default)]
+    struct Reader {
+        guard: Guard,
+        objects: BTreeMap<Key, u64>,
+        told: Vec<Key>,
+        held: Option<Held>,
+        in_sync: Option<u64>,
+    }
+
+    impl Reader {
+        fn knowing(objects: usize) -> Self {
+            let mut reader = Self::default();
+            reader.list(0..objects, 1);
+            reader
+        }
+
+        fn list(&mut self, keys: impl IntoIterator<Item = usize>, revision: u64) {
+            let entries = self.entries(keys, revision);
+            self.list_entries(entries, revision);
+        }
+
+        fn list_store(&mut self, store: &BTreeMap<usize, u64>, revision: u64) {
+            let entries = store
+                .iter()
+                .map(|(index, revision)| object(*index, *revision));
+            self.list_entries(entries.collect(), revision);
+        }
+
+        fn list_entries(&mut self, entries: Vec<Entry>, revision: u64) {
+            self.guard.begin();
+            for entry in &entries {
+                self.guard.mark(&entry.key);
+            }
+            self.guard.decide(entries.iter().find_map(cluster_of));
+            let mut tell = Tell::default();
+            for entry in entries {
+                self.guard.list(entry, 0, &mut tell);
+            }
+            self.guard.end(revision, &mut tell);
+            self.take(tell);
+        }
+
+        fn entries(&self, keys: impl IntoIterator<Item = usize>, revision: u64) -> Vec<Entry> {
+            keys.into_iter()
+                .map(|index| object(index, revision))
+                .collect()
+        }
+
+        fn put(&mut self, keys: impl IntoIterator<Item = usize>, revision: u64) {
+            let entries = self.entries(keys, revision);
+            self.change(
+                entries.into_iter().map(|entry| Change::put(entry, b"")),
+                revision,
+            );
+        }
+
+        fn delete(&mut self, keys: impl IntoIterator<Item = usize>, revision: u64) {
+            self.change(keys.into_iter().map(key).map(Change::delete), revision);
+        }
+
+        fn name_cluster(&mut self, guid: &str, revision: u64) {
+            let change = Change::put(cluster(guid, revision), b"");
+            self.change([change], revision);
+        }
+
+        fn change(&mut self, changes: impl IntoIterator<Item = Change>, revision: u64) {
+            let mut tell = Tell::default();
+            self.guard
+                .change(revision, changes.into_iter().collect(), &mut tell);
+            self.take(tell);
+        }
+
+        fn accept(&mut self) {
+            let mut tell = Tell::default();
+            assert!(self.guard.accept(&mut tell));
+            self.take(tell);
+        }
+
+        fn take(&mut self, tell: Tell) {
+            for update in tell.updates {
+                self.told.push(update.key.clone());
+                if update.value.is_none() && update.problem.is_none() {
+                    assert!(self.objects.remove(&update.key).is_some(), "told twice");
+                } else {
+                    self.objects.insert(update.key, update.revision);
+                }
+            }
+            if tell.held.is_some() {
+                self.in_sync = None;
+            }
+            self.held = tell.held.or(self.held.take());
+            self.in_sync = tell.in_sync.or(self.in_sync);
+            if tell.in_sync.is_some() {
+                self.held = None;
+            }
+        }
+
+        fn keys(&self) -> BTreeSet<usize> {
+            self.revisions().into_keys().collect()
+        }
+
+        fn revisions(&self) -> BTreeMap<usize, u64> {
+            let objects = self.objects.iter();
+            objects
+                .map(|(key, revision)| (key.name()[1..].parse().unwrap(), *revision))
+                .collect()
+        }
+    }
+
+    fn key(index: usize) -> Key {
+        Key::global(Kind::Tier, format!("t{index}"))
+    }
+
+    fn object(index: usize, revision: u64) -> Entry {
+        entry(key(index), b"{}", revision)
+    }
+
+    fn cluster(guid: &str, revision: u64) -> Entry {
+        let value = serde_json::json!({
+            "apiVersion": "projectcalico.org/v3", "kind": "ClusterInformation",
+            "metadata": {"name": "default"}, "spec": {"clusterGUID": guid},
+        });
+        entry(
+            cluster_key().unwrap(),
+            value.to_string().as_bytes(),
+            revision,
+        )
+    }
+}

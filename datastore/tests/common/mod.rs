@@ -89,11 +89,12 @@ impl Mirror {
             .map(|entry| (entry.key, entry.revision))
             .collect();
         self.until("the same as the store", |mirror| {
-            mirror
-                .objects
-                .iter()
-                .map(|(key, update)| (key, update.revision))
-                .eq(wanted.iter().map(|(key, revision)| (key, *revision)))
+            mirror.in_sync > 0
+                && mirror
+                    .objects
+                    .iter()
+                    .map(|(key, update)| (key, update.revision))
+                    .eq(wanted.iter().map(|(key, revision)| (key, *revision)))
         })
         .await;
     }
