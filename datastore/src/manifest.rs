@@ -66,8 +66,17 @@ fn push_objects(objects: &mut Vec<Document>, origin: &Origin, value: Value) {
 /// The key and the JSON of an object, or why there is none.
 type Object = Result<(Key, Value), Problem>;
 
-/// The objects of one document: itself, or the items of the list that it is.
+/// The objects of one document: itself, the items of the list that it is, or the elements of a plain array.
 pub(crate) fn objects_of(mut value: Value) -> Result<Vec<Object>, Problem> {
+    if let Value::Array(elements) = value {
+        let objects = elements.into_iter().map(|element| match element {
+            Value::Array(_) => Err(Problem::new("", "", "is an array in an array")),
+            element => objects_of(element),
+        });
+        return Ok(objects
+            .flat_map(|objects| objects.unwrap_or_else(|problem| vec![Err(problem)]))
+            .collect());
+    }
     let Some(map) = value.as_object_mut() else {
         return Err(Problem::new(
             "",
@@ -145,6 +154,9 @@ items:
 ---
 apiVersion: projectcalico.org/v3
 kind: NodeList
+---
+- {apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: a}}
+- {apiVersion: projectcalico.org/v3, kind: TierList, items: [{metadata: {name: b}}]}
 ";
         let keys: Vec<Key> = parse_documents("f.yaml", text)
             .into_iter()
@@ -157,6 +169,8 @@ kind: NodeList
                 Key::global(Kind::GlobalNetworkSet, "bad"),
                 Key::namespaced(Kind::NetworkPolicy, "default", "web"),
                 Key::global(Kind::Profile, "net1"),
+                Key::global(Kind::Tier, "a"),
+                Key::global(Kind::Tier, "b"),
             ]
         );
     }
@@ -166,7 +180,8 @@ kind: NodeList
         let head = "apiVersion: projectcalico.org/v3\n";
         for (text, said) in [
             ("a: [", "f.yaml, document 1: is no YAML"),
-            ("[]", "f.yaml, document 1: is no object with kind"),
+            ("[1]", "f.yaml, document 1: is no object with kind"),
+            ("[[]]", "f.yaml, document 1: is an array in an array"),
             ("a: 1", "f.yaml, document 1: kind: is required"),
             (
                 "kind: Tier\nmetadata: {name: x}",

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cleat_datastore::resource::WorkloadEndpoint;
+use cleat_datastore::resource::{AllowedUse, IpPoolSpec, WorkloadEndpoint};
 use cleat_datastore::{Key, Kind, Problem, Resource};
 
 /// The tier that is there without being stored.
@@ -79,6 +79,91 @@ pub fn between(objects: &BTreeMap<Key, Arc<Resource>>) -> Vec<Problem> {
     problems.extend(found.overlaps());
     problems.sort();
     problems
+}
+
+/// The kinds whose objects an object of this kind may contradict.
+pub fn compared_with(kind: Kind) -> &'static [Kind] {
+    match kind {
+        Kind::GlobalNetworkPolicy | Kind::NetworkPolicy => &[Kind::Tier],
+        Kind::IpPool => &[Kind::IpPool],
+        Kind::Node => &[Kind::Node],
+        Kind::WorkloadEndpoint => &[Kind::WorkloadEndpoint],
+        Kind::BgpConfiguration
+        | Kind::BgpFilter
+        | Kind::BgpPeer
+        | Kind::CalicoNodeStatus
+        | Kind::ClusterInformation
+        | Kind::EndpointSlice
+        | Kind::FelixConfiguration
+        | Kind::GlobalNetworkSet
+        | Kind::HostEndpoint
+        | Kind::IpReservation
+        | Kind::IpamConfiguration
+        | Kind::KubeControllersConfiguration
+        | Kind::LiveMigration
+        | Kind::NetworkSet
+        | Kind::Profile
+        | Kind::Service
+        | Kind::StagedGlobalNetworkPolicy
+        | Kind::StagedKubernetesNetworkPolicy
+        | Kind::StagedNetworkPolicy
+        | Kind::Tier => &[],
+    }
+}
+
+/// What keeps an object from taking the place of the one that is there: fields that must stay as they are.
+pub fn successor(key: &Key, old: &Resource, new: &Resource) -> Vec<Problem> {
+    let (Resource::IpPool(old), Resource::IpPool(new)) = (old, new) else {
+        return Vec::new();
+    };
+    let (old, new) = (&old.spec, &new.spec);
+    let mut problems = Vec::new();
+    let mut refuse = |field: &str, reason: String| problems.push(Problem::new(key, field, reason));
+    let (was, is) = (old.cidr.net(), new.cidr.net());
+    if was != is {
+        refuse(
+            "spec.cidr",
+            format!(
+                "cannot be changed from {was} to {is}; create another pool, disable this one, and delete it when its addresses are gone"
+            ),
+        );
+    }
+    let (was, is) = (old.block_len(), new.block_len());
+    if was != is {
+        refuse(
+            "spec.blockSize",
+            format!(
+                "cannot be changed from {was} to {is}: addresses are assigned in blocks of that size"
+            ),
+        );
+    }
+    let balancer = |spec: &IpPoolSpec| spec.allowed_uses.contains(&AllowedUse::LoadBalancer);
+    if balancer(old) && !balancer(new) {
+        let reason = "cannot be changed from LoadBalancer to Workload or Tunnel";
+        refuse("spec.allowedUses", reason.to_owned());
+    }
+    problems
+}
+
+/// What keeps a pool from being made over blocks that are there already.
+pub fn blocks_of_pool(
+    key: &Key,
+    spec: &IpPoolSpec,
+    blocks: impl IntoIterator<Item = ipnet::IpNet>,
+) -> Vec<Problem> {
+    let (pool, len) = (spec.cidr.net(), spec.block_len());
+    let other = blocks
+        .into_iter()
+        .find(|block| block.prefix_len() != len && (pool.contains(block) || block.contains(&pool)));
+    let reason = |block| {
+        format!(
+            "is {len}, but addresses are assigned in block {block} of another size; take that size, or release them"
+        )
+    };
+    other
+        .map(|block| Problem::new(key, "spec.blockSize", reason(block)))
+        .into_iter()
+        .collect()
 }
 
 type Claims<'a, T> = BTreeMap<T, Vec<(&'a Key, String)>>;

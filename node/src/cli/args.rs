@@ -1,11 +1,16 @@
 //! Every command, flag and help text.
 
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use cleat_datastore::Kind;
 use ipnet::IpNet;
 
+use super::resource_args::{Create, Delete, Get, Label, Patch, Sources};
 use crate::output::Format;
 
 /// Ties a Linux host to its fabric: endpoints and policy in eBPF, BGP to the top-of-rack routers.
@@ -45,7 +50,7 @@ pub struct Args {
         long,
         short = 'o',
         global = true,
-        value_enum,
+        value_parser = OutputParser,
         value_name = "FORMAT",
         default_value = "ps"
     )]
@@ -62,7 +67,7 @@ impl Args {
     /// The form of the output.
     pub fn format(&self) -> Format {
         match self.output {
-            Output::Ps => Format::Table,
+            Output::Ps | Output::Columns(_) | Output::Other(_) => Format::Table,
             Output::Wide => Format::Wide,
             Output::Json => Format::Json,
             Output::Yaml => Format::Yaml,
@@ -71,8 +76,8 @@ impl Args {
     }
 }
 
-/// Forms of output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// A form of output.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// A table.
     Ps,
@@ -84,6 +89,73 @@ pub enum Output {
     Yaml,
     /// Lines of `kind/name`.
     Name,
+    /// A table of these columns.
+    Columns(Vec<String>),
+    /// Something else; where a command writes a file, its name.
+    Other(String),
+}
+
+impl Output {
+    /// The columns that were asked for by name.
+    pub fn columns(&self) -> Option<&[String]> {
+        match self {
+            Output::Columns(columns) => Some(columns),
+            Output::Ps
+            | Output::Wide
+            | Output::Json
+            | Output::Yaml
+            | Output::Name
+            | Output::Other(_) => None,
+        }
+    }
+}
+
+/// Reads forms of output, and tells shells which there are.
+#[derive(Debug, Clone)]
+struct OutputParser;
+
+impl TypedValueParser for OutputParser {
+    type Value = Output;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Output, clap::Error> {
+        let Some(text) = value.to_str() else {
+            return Err(clap::Error::new(ErrorKind::InvalidUtf8).with_cmd(command));
+        };
+        Ok(match text {
+            "ps" => Output::Ps,
+            "wide" => Output::Wide,
+            "json" => Output::Json,
+            "yaml" | "yml" => Output::Yaml,
+            "name" => Output::Name,
+            _ => match text.strip_prefix("custom-columns=") {
+                Some(columns) if !columns.is_empty() => {
+                    Output::Columns(columns.split(',').map(str::to_owned).collect())
+                }
+                _ => Output::Other(text.to_owned()),
+            },
+        })
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let values = [
+            ("ps", "A table"),
+            ("wide", "A table with more columns"),
+            ("json", "JSON"),
+            ("yaml", "YAML"),
+            ("name", "Lines of kind/name"),
+            (
+                "custom-columns=",
+                "A table of these columns: heads of the kind, or HEAD:.path.of.field",
+            ),
+        ];
+        let values = values.map(|(name, help)| PossibleValue::new(name).help(help));
+        Some(Box::new(values.into_iter()))
+    }
 }
 
 /// The commands.
@@ -94,28 +166,59 @@ pub enum Command {
         after_help = "Examples:\n  cleat run --config /etc/cleat/cleat.yaml\n  cleat config reference > cleat.yaml"
     )]
     Run,
-    /// Creates or changes resources; every document is checked before the first is written.
+    /// Creates resources; one that is there already is an error.
     #[command(
-        after_help = "Examples:\n  cleat apply -f policy.yaml\n  cleat apply -R -f resources/\n  cat pool.yaml | cleat apply -f -"
+        after_help = "Every document of every file is checked before the first resource is written, and everything that is wrong \
+        is named with file, document, resource and field. What the store refuses is told at the end, with the number that were \
+        created.\n\nExamples:\n  cleat create -f policy.yaml\n  cleat create -f resources/ -R --skip-exists\n  \
+        cat policy.json | cleat create -f -"
     )]
-    Apply(Files),
+    Create(Create),
+    /// Creates or replaces resources.
+    #[command(
+        after_help = "A resource that is there gets the spec of the document and keeps its uid, its creation time, and those of its \
+        labels and annotations that the document does not set (`cleat label --remove` and `cleat patch` take them away). With a \
+        metadata.resourceVersion in the document the resource must be at that version.\n\nExamples:\n  cleat apply -f policy.yaml\n  \
+        cleat apply -R -f resources/\n  cat pool.yaml | cleat apply -f -"
+    )]
+    Apply(Sources),
+    /// Replaces resources; one that is not there is an error.
+    #[command(
+        after_help = "With a metadata.resourceVersion in the document the resource must be at that version: get it, change it, \
+        replace it, and a change that somebody else made meanwhile is not lost.\n\nExamples:\n  cleat replace -f policy.yaml\n  \
+        cleat get ippool pool1 -o yaml > pool1.yaml && $EDITOR pool1.yaml && cleat replace -f pool1.yaml"
+    )]
+    Replace(Sources),
+    /// Changes a part of a resource.
+    #[command(
+        after_help = "Examples:\n  cleat patch node node-0 --patch '{\"spec\":{\"bgp\":{\"routeReflectorClusterID\":\"224.0.0.1\"}}}'\n  \
+        cleat patch ippool pool1 -p '{\"spec\":{\"disabled\":true}}'\n  \
+        cleat patch np web -n shop --type json -p '[{\"op\":\"remove\",\"path\":\"/spec/egress\"}]'"
+    )]
+    Patch(Patch),
+    /// Sets, changes or takes away labels of a resource.
+    #[command(
+        after_help = "Examples:\n  cleat label workloadendpoint host1-k8s-web-eth0 -n shop app=web\n  \
+        cleat label node node1 cluster=frontend --overwrite\n  cleat label node node1 cluster --remove"
+    )]
+    Label(Label),
     /// Shows resources.
-    #[command(
-        after_help = "Examples:\n  cleat get nodes -o wide\n  cleat get wep -A\n  cleat get networkpolicy web -n shop -o yaml\n  cleat get gnp/deny-all tier/security\n\n\
-        Kinds: bgpconfiguration (bgpconfig), bgppeer (bgpp, bp), globalnetworkpolicy (gnp), globalnetworkset (gnetset), ippool (ipp, pool), \
-        networkpolicy (np, policy), networkset (netset), node (no), profile (pro), tier, workloadendpoint (wep)."
-    )]
+    #[command(after_help = get_help())]
     Get(Get),
     /// Deletes resources.
     #[command(
-        after_help = "Examples:\n  cleat delete -f policy.yaml\n  cleat delete gnp deny-all\n  cleat delete wep/host1-k8s-web-eth0 -n shop --ignore-not-found"
+        after_help = "With a node go its workload endpoints and their addresses, its claims on address blocks, the peers and host \
+        endpoints that name it, and its node.NAME configurations. An IP pool is disabled first, and the claims on its blocks are \
+        given up; addresses that are assigned stay assigned. With files, a metadata.resourceVersion in a document must be the \
+        version that is there.\n\nExamples:\n  cleat delete -f policy.yaml\n  cleat delete gnp deny-all allow-dns\n  \
+        cleat delete wep/host1-k8s-web-eth0 -n shop --skip-not-exists"
     )]
     Delete(Delete),
     /// Checks resources without a datastore; exit code 1 when one is refused.
     #[command(
         after_help = "Examples:\n  cleat validate -f policy.yaml\n  cleat validate -R -f resources/"
     )]
-    Validate(Files),
+    Validate(Sources),
     /// Shows how the daemon is: readiness, store, endpoints, peers, and every resource that cannot be used.
     #[command(
         after_help = "Examples:\n  cleat status\n  cleat status -o json | jq .problems\n\nExit code 1 when the daemon is not ready."
@@ -172,63 +275,6 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-}
-
-/// Resources in files.
-#[derive(Debug, ClapArgs)]
-pub struct Files {
-    /// A YAML or JSON file, a directory of them, or `-` for standard input; may be given again.
-    #[arg(
-        long = "filename",
-        short = 'f',
-        required = true,
-        value_name = "FILE|-|DIR"
-    )]
-    pub paths: Vec<PathBuf>,
-    /// Go into directories below a directory.
-    #[arg(long, short = 'R')]
-    pub recursive: bool,
-    /// The namespace of namespaced resources that name none.
-    #[arg(long, short = 'n', default_value = DEFAULT_NAMESPACE)]
-    pub namespace: String,
-}
-
-/// What `get` shows.
-#[derive(Debug, ClapArgs)]
-pub struct Get {
-    /// A kind and names, or KIND/NAME pairs.
-    #[arg(required = true, value_name = "KIND [NAME...] | KIND/NAME...")]
-    pub what: Vec<String>,
-    /// The namespace.
-    #[arg(long, short = 'n', default_value = DEFAULT_NAMESPACE)]
-    pub namespace: String,
-    /// All namespaces.
-    #[arg(long, short = 'A', alias = "all-namespaces")]
-    pub all_namespaces: bool,
-}
-
-/// What `delete` deletes.
-#[derive(Debug, ClapArgs)]
-pub struct Delete {
-    /// A kind and names, or KIND/NAME pairs.
-    #[arg(
-        value_name = "KIND NAME... | KIND/NAME...",
-        required_unless_present = "files",
-        conflicts_with = "files"
-    )]
-    pub what: Vec<String>,
-    /// Delete what these files name.
-    #[arg(long = "filename", short = 'f', value_name = "FILE|-|DIR")]
-    pub files: Vec<PathBuf>,
-    /// Go into directories below a directory.
-    #[arg(long, short = 'R', requires = "files")]
-    pub recursive: bool,
-    /// The namespace.
-    #[arg(long, short = 'n', default_value = DEFAULT_NAMESPACE)]
-    pub namespace: String,
-    /// What is not there counts as deleted.
-    #[arg(long, alias = "skip-not-exists")]
-    pub ignore_not_found: bool,
 }
 
 /// What to do with the daemon's store.
@@ -366,4 +412,39 @@ pub enum ConfigCommand {
     Reference,
 }
 
-const DEFAULT_NAMESPACE: &str = "default";
+/// Every kind with the words for it.
+pub(super) fn kinds_help() -> String {
+    let kinds = Kind::ALL.map(|kind| {
+        let name = kind.name().to_lowercase();
+        let aliases: Vec<&str> = kind
+            .aliases()
+            .iter()
+            .copied()
+            .filter(|alias| {
+                let plurals = [("s", ""), ("es", ""), ("ies", "y")];
+                !plurals.iter().any(|(ending, singular)| {
+                    let stem = alias.strip_suffix(ending);
+                    let of = stem.map(|stem| format!("{stem}{singular}"));
+                    of.is_some_and(|of| kind.aliases().contains(&of.as_str()) || of == name)
+                })
+            })
+            .collect();
+        if aliases.is_empty() {
+            name
+        } else {
+            format!("{name} ({})", aliases.join(", "))
+        }
+    });
+    kinds.join(", ")
+}
+
+fn get_help() -> String {
+    format!(
+        "What `-o yaml` and `-o json` print can be given to every other command. There are no Go templates: \
+         custom-columns=HEAD:.path.of.field prints single values, and `-o json` is for jq.\n\n\
+         Examples:\n  cleat get nodes -o wide\n  cleat get wep -A\n  cleat get networkpolicy web -n shop -o yaml\n  \
+         cleat get gnp/deny-all tier/security\n  cleat get ippools -o custom-columns=NAME,CIDR,SIZE:.spec.blockSize\n  \
+         cleat get all -A -o name\n  cleat get hostendpoints --watch\n\nKinds: {}.",
+        kinds_help()
+    )
+}

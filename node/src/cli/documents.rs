@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use cleat_datastore::manifest::parse_documents;
-use cleat_datastore::{Key, Origin, Problem, Resource};
+use cleat_datastore::{Key, Kind, Origin, Problem, Resource};
 use serde_json::Value;
 
 /// What was found in files.
@@ -14,25 +14,50 @@ use serde_json::Value;
 pub(super) struct Documents {
     /// Each object with the file and the document it came from.
     pub(super) objects: Vec<(Key, Resource)>,
-    /// Documents that are no objects.
+    /// Documents that are no objects, and what is wrong with those that are.
     pub(super) problems: Vec<Problem>,
+    /// The kind of each document, good or bad, if it says one.
+    pub(super) kinds: Vec<Option<Kind>>,
 }
 
-/// Reads and decodes every document. An object that names no namespace belongs to `namespace`.
+/// Reads and decodes every document. An object that names no namespace belongs to `namespace`, and none may name another.
 pub(super) fn read(
     paths: &[PathBuf],
     recursive: bool,
-    namespace: &str,
+    skip_empty: bool,
+    namespace: Option<&str>,
 ) -> anyhow::Result<Documents> {
     let mut documents = Documents::default();
     let mut seen: BTreeMap<Key, Origin> = BTreeMap::new();
     for path in paths {
-        for (name, text) in texts(path, recursive)? {
-            for mut document in parse_documents(&name, &text) {
-                if let Ok((key, value)) = &mut document.object {
-                    put_into(key, value, namespace);
-                }
+        let texts = texts(path, recursive)?;
+        if texts.is_empty() && !skip_empty {
+            anyhow::bail!(
+                "No resources specified in directory {}; what is below it is read with -R",
+                path.display()
+            );
+        }
+        for (name, text) in texts {
+            let found = parse_documents(&name, &text);
+            if found.is_empty() && !skip_empty {
+                anyhow::bail!("No resources specified in file {name}");
+            }
+            for mut document in found {
                 let origin = document.origin.clone();
+                let kind = document
+                    .object
+                    .as_ref()
+                    .ok()
+                    .and_then(|(key, _)| key.kind());
+                documents.kinds.push(kind);
+                if let Ok((key, value)) = &mut document.object
+                    && let Err(problem) = put_into(key, value, namespace)
+                {
+                    documents
+                        .problems
+                        .push(problem.at(origin.file, origin.document));
+                    continue;
+                }
                 match document.decode() {
                     Ok((key, resource)) => {
                         if let Some(other) = seen.insert(key.clone(), origin.clone()) {
@@ -52,19 +77,34 @@ pub(super) fn read(
     Ok(documents)
 }
 
-fn put_into(key: &mut Key, value: &mut Value, namespace: &str) {
-    if let Key::Resource {
+fn put_into(key: &mut Key, value: &mut Value, namespace: Option<&str>) -> Result<(), Problem> {
+    let shown = key.to_string();
+    let Key::Resource {
         namespace: Some(of_key),
         ..
     } = key
-        && let Some(Value::Object(metadata)) = value.get_mut("metadata")
-        && metadata
-            .get("namespace")
-            .and_then(Value::as_str)
-            .is_none_or(str::is_empty)
-    {
-        metadata.insert("namespace".to_owned(), namespace.into());
-        namespace.clone_into(of_key);
+    else {
+        return Ok(());
+    };
+    let Some(Value::Object(metadata)) = value.get_mut("metadata") else {
+        return Ok(());
+    };
+    let named = metadata
+        .get("namespace")
+        .and_then(Value::as_str)
+        .filter(|named| !named.is_empty());
+    match (named, namespace) {
+        (Some(named), Some(namespace)) if named != namespace => Err(Problem::new(
+            shown,
+            "metadata.namespace",
+            format!("is {named:?}, but -n says {namespace:?}"),
+        )),
+        (Some(_), _) | (None, None) => Ok(()),
+        (None, Some(namespace)) => {
+            metadata.insert("namespace".to_owned(), namespace.into());
+            namespace.clone_into(of_key);
+            Ok(())
+        }
     }
 }
 
@@ -92,8 +132,10 @@ fn texts(path: &Path, recursive: bool) -> anyhow::Result<Vec<(String, String)>> 
     for entry in entries {
         let wanted = match entry.extension().and_then(std::ffi::OsStr::to_str) {
             _ if entry.is_dir() => recursive,
-            Some("yaml" | "yml" | "json") => true,
-            _ => false,
+            Some(extension) => ["yaml", "yml", "json"]
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(extension)),
+            None => false,
         };
         if wanted {
             found.extend(texts(&entry, recursive)?);

@@ -7,9 +7,16 @@ mod args;
 mod ask;
 mod columns;
 mod documents;
+mod edit;
+mod get;
+mod outcome;
+mod remove;
+mod resource_args;
+mod selection;
+mod session;
 mod settings;
-mod store;
 mod store_state;
+mod write;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -18,7 +25,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 pub use args::Args;
 use args::{
-    BgpCommand, Command, ConfigCommand, ConntrackCommand, EndpointCommand, PolicyCommand,
+    BgpCommand, Command, ConfigCommand, ConntrackCommand, EndpointCommand, Output, PolicyCommand,
     ShowCommand,
 };
 
@@ -51,6 +58,8 @@ pub struct Failure {
     pub code: Code,
     /// What to print; ends with what to do next where there is something.
     pub message: String,
+    /// The message is a whole sentence, in the words of calicoctl, that wants nothing before it.
+    whole: bool,
 }
 
 impl Failure {
@@ -58,6 +67,16 @@ impl Failure {
         Self {
             code,
             message: message.into(),
+            whole: false,
+        }
+    }
+
+    /// One whose message stands for itself.
+    fn told(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            whole: true,
         }
     }
 }
@@ -66,7 +85,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
         match error.downcast_ref::<StoreError>() {
-            Some(refused) => store::failure(refused),
+            Some(refused) => outcome::explain(outcome::Verb::Apply, refused),
             None => Self::new(Code::Failed, format!("{error:#}")),
         }
     }
@@ -84,13 +103,15 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "error: {}", failure.message.trim_end());
+            let before = if failure.whole { "" } else { "error: " };
+            let _ = writeln!(std::io::stderr(), "{before}{}", failure.message.trim_end());
             ExitCode::from(failure.code as u8)
         }
     }
 }
 
 fn dispatch(args: &Args) -> Result<String, Failure> {
+    printable(args)?;
     match &args.command {
         Command::Run => {
             let loaded = settings::load(args)?;
@@ -100,10 +121,14 @@ fn dispatch(args: &Args) -> Result<String, Failure> {
             })?;
             Ok(String::new())
         }
-        Command::Apply(files) => store::apply(args, files),
-        Command::Delete(delete) => store::delete(args, delete),
-        Command::Get(get) => store::get(args, get),
-        Command::Validate(files) => store::validate(args, files),
+        Command::Create(create) => write::create(args, create),
+        Command::Apply(sources) => write::apply(args, sources),
+        Command::Replace(sources) => write::replace(args, sources),
+        Command::Patch(patch) => edit::patch(args, patch),
+        Command::Label(label) => edit::label(args, label),
+        Command::Delete(delete) => remove::delete(args, delete),
+        Command::Get(get) => get::get(args, get),
+        Command::Validate(sources) => write::validate(args, sources),
         Command::Status => ask::status(args),
         Command::Store { command } => store_state::run(args, *command),
         Command::Bgp {
@@ -139,6 +164,27 @@ fn dispatch(args: &Args) -> Result<String, Failure> {
             clap_complete::generate(*shell, &mut Args::command(), "cleat", &mut script);
             Ok(String::from_utf8_lossy(&script).into_owned())
         }
+    }
+}
+
+/// Whether the command can print in the form that was asked for.
+fn printable(args: &Args) -> Result<(), Failure> {
+    let usage = |message: String| Err(Failure::new(Code::Usage, message));
+    match (&args.output, &args.command) {
+        (Output::Columns(_), Command::Get(_)) => Ok(()),
+        (Output::Columns(_), _) => usage("custom-columns are for `cleat get`".to_owned()),
+        (Output::Other(text), _) if text.starts_with("go-template") => usage(
+            "there are no Go templates here; custom-columns=HEAD:.path.of.field prints single values, and `-o json` is \
+             for jq"
+                .to_owned(),
+        ),
+        (Output::Other(text), _) if text.starts_with("custom-columns") => {
+            usage("need to specify at least one column, as in custom-columns=NAME".to_owned())
+        }
+        (Output::Other(text), _) => usage(format!(
+            "unrecognized output format '{text}'; one of ps, wide, json, yaml, name, custom-columns=..."
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -5,15 +5,20 @@ use std::time::Duration;
 /// Rows under heads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    heads: Vec<&'static str>,
+    heads: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A table without rows.
     pub fn new(heads: &[&'static str]) -> Self {
+        Self::with_heads(heads.iter().map(|&head| head.to_owned()).collect())
+    }
+
+    /// A table without rows, whose heads are known at run time.
+    pub fn with_heads(heads: Vec<String>) -> Self {
         Self {
-            heads: heads.to_vec(),
+            heads,
             rows: Vec::new(),
         }
     }
@@ -33,8 +38,12 @@ impl Table {
         if self.rows.is_empty() {
             return String::new();
         }
-        let head: Vec<String> = self.heads.iter().map(|&head| head.to_owned()).collect();
-        let lines = || heads.then_some(&head).into_iter().chain(&self.rows);
+        self.render_all(heads)
+    }
+
+    /// The printed table, with its heads even when it has no rows.
+    pub fn render_all(&self, heads: bool) -> String {
+        let lines = || heads.then_some(&self.heads).into_iter().chain(&self.rows);
         let widths: Vec<usize> = (0..self.heads.len())
             .map(|column| {
                 lines()
