@@ -1,8 +1,10 @@
 //! The daemon's configuration: defaults, one YAML file, environment variables.
 //!
-//! A later layer wins: default, file, environment. Each value remembers where it came from. A field that is not known
-//! is an error that names it, for a mistyped key would otherwise be a default that nobody chose. The environment's
+//! A later layer wins: default, `felix.cfg`, file, environment. Each value remembers where it came from. A field that is not
+//! known is an error that names it, for a mistyped key would otherwise be a default that nobody chose. The environment's
 //! names are Calico's, so that a host's existing settings keep their meaning.
+//!
+//! Fields that are parameters of Felix too may also be set by a FelixConfiguration: see [`crate::felix`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,6 +12,9 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml::{Mapping, Value};
 
+use crate::felix::{self, Effective, Param, Source};
+
+mod datastore;
 mod fields;
 mod settings;
 
@@ -26,6 +31,8 @@ pub enum Origin {
     Default,
     /// The host's name.
     Hostname,
+    /// `felix.cfg`.
+    FelixFile,
     /// The configuration file.
     File,
     /// The named environment variable.
@@ -37,6 +44,7 @@ impl std::fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Hostname => f.write_str("host name"),
+            Self::FelixFile => f.write_str("felix.cfg"),
             Self::File => f.write_str("file"),
             Self::Environment(name) => f.write_str(name),
         }
@@ -65,11 +73,22 @@ pub enum ConfigError {
     /// A variable's value does not fit its field.
     #[error("environment variable {name} (field {key}): {reason}")]
     Environment {
-        /// The variable.
-        name: &'static str,
+        /// The variable, or `felix.cfg`.
+        name: String,
         /// The field it sets.
         key: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A parameter of Felix has a value that it does not start with.
+    #[error(transparent)]
+    Felix(#[from] felix::LocalError),
+    /// A variable asks for what there is not.
+    #[error("environment variable {name}: {reason}")]
+    Unsupported {
+        /// The variable.
+        name: String,
+        /// What there is instead.
         reason: String,
     },
     /// A value that no part of the daemon can work with.
@@ -87,11 +106,15 @@ pub enum ConfigError {
 /// The effective configuration and where each value came from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The values in force.
+    /// The values in force by what the host says; the store may have a word too.
     pub config: Config,
+    /// The same without parameters of Felix, for [`Effective::overlay`].
+    pub base: Config,
+    /// What the host says of Felix's parameters.
+    pub felix: felix::Local,
     /// Origin by key.
     pub origins: BTreeMap<String, Origin>,
-    /// `FELIX_` variables that are set and have no field here.
+    /// `FELIX_` variables and lines of `felix.cfg` that are no parameter.
     pub ignored: Vec<String>,
 }
 
@@ -113,16 +136,25 @@ impl Loaded {
                 });
             }
         };
-        let environment = std::env::vars_os()
+        let environment: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Self::new(path, &text, &environment, hostname)
+        let read = |felix_cfg: &Path| match std::fs::read_to_string(felix_cfg) {
+            Ok(text) => Ok(text),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            Err(source) => Err(ConfigError::Read {
+                path: felix_cfg.to_owned(),
+                source,
+            }),
+        };
+        Self::new(path, &text, read, &environment, hostname)
     }
 
-    /// Lays the environment over the text of a file.
+    /// Lays `felix.cfg`, the text of a file and the environment over each other.
     pub fn new(
         path: &Path,
         text: &str,
+        felix_cfg: impl FnOnce(&Path) -> Result<String, ConfigError>,
         environment: &BTreeMap<String, String>,
         hostname: &str,
     ) -> Result<Self, ConfigError> {
@@ -131,57 +163,80 @@ impl Loaded {
             reason: error.to_string(),
         };
         let mut file = serde_yaml::from_str::<Value>(text).map_err(refuse)?;
+        let mut felix_path = Config::default().felix_config;
         if file.is_null() {
             file = Value::Mapping(Mapping::new());
         } else {
             // From the text and not from the value: only so the error knows the line.
-            serde_yaml::from_str::<Config>(text).map_err(refuse)?;
+            felix_path = serde_yaml::from_str::<Config>(text)
+                .map_err(refuse)?
+                .felix_config;
         }
+        let mut felix = felix::Local::default();
+        let mut ignored = felix.felix_file(&felix_cfg(&felix_path)?);
+        ignored.extend(felix.environment(environment));
+        felix.check()?;
+        datastore::refuse(environment)?;
+
         let fields = fields::all();
         let mut origins: BTreeMap<String, Origin> = fields
             .iter()
-            .map(|field| {
-                let origin = if lookup(&file, &field.key).is_some() {
-                    Origin::File
-                } else {
-                    Origin::Default
-                };
-                (field.key.clone(), origin)
-            })
+            .map(|field| (field.key.clone(), origin_in(&file, &field.key)))
             .collect();
         let defaults = defaults();
+        let is_list = |key: &str| matches!(lookup(&defaults, key), Some(Value::Sequence(_)));
         for field in &fields {
-            let Some((name, text)) = field.env.iter().find_map(|&name| {
-                Some((name, environment.get(name).filter(|text| !text.is_empty())?))
-            }) else {
+            let of_felix = PARAMETERS.iter().any(|(_, key)| *key == field.key);
+            let variables = field.env.iter().find_map(|&name| {
+                let text = environment.get(name).filter(|text| !text.is_empty())?;
+                Some((Origin::Environment(name.to_owned()), text.clone()))
+            });
+            let given = variables
+                .filter(|_| !of_felix)
+                .or_else(|| datastore::made_of(&field.key, environment, &felix))
+                .or_else(|| {
+                    // What only the host may say is said in felix.cfg too; the file is stronger.
+                    let (_, key) = LOCAL_PARAMETERS.iter().find(|(_, key)| *key == field.key)?;
+                    let weaker = origins.get(*key) == Some(&Origin::Default);
+                    weaker.then(|| of_felix_file(&felix, key)).flatten()
+                });
+            let Some((origin, text)) = given else {
                 continue;
             };
-            let list = matches!(lookup(&defaults, &field.key), Some(Value::Sequence(_)));
-            file = with_variable(&file, &field.key, text, list).map_err(|reason| {
-                ConfigError::Environment {
-                    name,
-                    key: field.key.clone(),
-                    reason,
-                }
-            })?;
-            origins.insert(field.key.clone(), Origin::Environment(name.to_owned()));
+            file =
+                with_variable(&file, &field.key, &text, is_list(&field.key)).map_err(|reason| {
+                    ConfigError::Environment {
+                        name: origin.to_string(),
+                        key: field.key.clone(),
+                        reason,
+                    }
+                })?;
+            origins.insert(field.key.clone(), origin);
         }
-        let mut config: Config = serde_yaml::from_value(file).map_err(refuse)?;
-        if config.nodename.is_empty() {
-            config.nodename = hostname.trim().to_lowercase();
+        let mut base: Config = serde_yaml::from_value(file).map_err(refuse)?;
+        if base.nodename.is_empty() {
+            base.nodename = hostname.trim().to_lowercase();
             origins.insert("nodename".to_owned(), Origin::Hostname);
         }
         let known: BTreeSet<&str> = fields
             .iter()
             .flat_map(|field| field.env.iter().copied())
             .collect();
-        let ignored = environment
-            .keys()
-            .filter(|name| name.starts_with("FELIX_") && !known.contains(name.as_str()))
-            .cloned()
-            .collect();
+        ignored.retain(|name| !known.contains(name.as_str()));
+        give_values(&mut felix, &base, &origins);
+        let effective = Effective::of_host(&felix);
+        for (name, key) in PARAMETERS {
+            let origin = match effective.effect(name).map(|effect| &effect.source) {
+                Some(Source::Environment(name)) => Origin::Environment(name.clone()),
+                Some(Source::FelixFile) => Origin::FelixFile,
+                _ => continue,
+            };
+            origins.insert(key.to_owned(), origin);
+        }
         let loaded = Self {
-            config,
+            config: effective.overlay(&base),
+            base,
+            felix,
             origins,
             ignored,
         };
@@ -255,8 +310,34 @@ impl Loaded {
                 "type etcd needs at least one URL; set it or ETCD_ENDPOINTS",
             );
         }
-        if datastore.cert_file.is_some() != datastore.key_file.is_some() {
+        if (datastore.cert_file.is_some(), datastore.cert.is_some())
+            != (datastore.key_file.is_some(), datastore.key.is_some())
+        {
             return refuse("datastore.certFile", "certFile and keyFile go together");
+        }
+        for (inline, file, key, reason) in [
+            (
+                &datastore.ca_cert,
+                &datastore.ca_file,
+                "datastore.caCert",
+                "caCert and caFile exclude each other",
+            ),
+            (
+                &datastore.cert,
+                &datastore.cert_file,
+                "datastore.cert",
+                "cert and certFile exclude each other",
+            ),
+            (
+                &datastore.key,
+                &datastore.key_file,
+                "datastore.key",
+                "key and keyFile exclude each other",
+            ),
+        ] {
+            if inline.is_some() && file.is_some() {
+                return refuse(key, reason);
+            }
         }
         if datastore.username.is_some() != datastore.password.is_some() {
             return refuse("datastore.username", "username and password go together");
@@ -314,6 +395,40 @@ pub fn reference() -> String {
         let _ = writeln!(out, "{indent}# {key}:{shown}");
     }
     out
+}
+
+/// Tells Felix's levels what cleat's own file says, and what was made of the parameters that only the host may set.
+fn give_values(felix: &mut felix::Local, config: &Config, origins: &BTreeMap<String, Origin>) {
+    let values = serde_yaml::to_value(config).unwrap_or_default();
+    for (name, key) in PARAMETERS.iter().chain(&LOCAL_PARAMETERS) {
+        let local = LOCAL_PARAMETERS.iter().any(|(_, local)| local == key);
+        let source = match origins.get(*key) {
+            Some(Origin::File) => Source::File((*key).to_owned()),
+            // The table shows what holds, whichever of several variables said it.
+            Some(Origin::Environment(name)) if local => Source::File(name.clone()),
+            _ => continue,
+        };
+        if let Some(param) = Param::named(name) {
+            felix.say(param, source, inline(lookup(&values, key)));
+        }
+    }
+}
+
+fn of_felix_file(felix: &felix::Local, key: &str) -> Option<(Origin, String)> {
+    let (name, _) = LOCAL_PARAMETERS.iter().find(|(_, local)| *local == key)?;
+    let param = Param::named(name)?;
+    let said = felix
+        .said(param)
+        .find(|said| said.source == Source::FelixFile)?;
+    Some((Origin::FelixFile, said.text.clone()))
+}
+
+fn origin_in(file: &Value, key: &str) -> Origin {
+    if lookup(file, key).is_some() {
+        Origin::File
+    } else {
+        Origin::Default
+    }
 }
 
 fn defaults() -> Value {
@@ -375,16 +490,44 @@ fn with_variable(file: &Value, key: &str, text: &str, list: bool) -> Result<Valu
     Err(reason)
 }
 
+/// Parameters of Felix, and the fields that are the same setting.
+const PARAMETERS: [(&str, &str); 6] = [
+    ("InterfacePrefix", "workloadInterfacePrefixes"),
+    ("BPFDataIfacePattern", "hostInterfaces"),
+    ("DeviceRouteProtocol", "routeProtocol"),
+    ("DefaultEndpointToHostAction", "defaultEndpointToHostAction"),
+    ("RouteRefreshInterval", "resyncInterval"),
+    ("LogSeverityScreen", "log.level"),
+];
+/// The same, of those that only the host may set.
+const LOCAL_PARAMETERS: [(&str, &str); 6] = [
+    ("FelixHostname", "nodename"),
+    ("DatastoreType", "datastore.type"),
+    ("EtcdEndpoints", "datastore.endpoints"),
+    ("EtcdCaFile", "datastore.caFile"),
+    ("EtcdCertFile", "datastore.certFile"),
+    ("EtcdKeyFile", "datastore.keyFile"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn load(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+        load_with(text, "", environment)
+    }
+
+    fn load_with(
+        text: &str,
+        felix_cfg: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Loaded, ConfigError> {
         let environment = environment
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        Loaded::new(Path::new("cleat.yaml"), text, &environment, "Host-1")
+        let read = |_: &Path| Ok(felix_cfg.to_owned());
+        Loaded::new(Path::new("cleat.yaml"), text, read, &environment, "Host-1")
     }
 
     #[test]
@@ -462,8 +605,20 @@ mod tests {
             (
                 "variable",
                 "",
-                &[("FELIX_DEVICEROUTEPROTOCOL", "many")],
-                "FELIX_DEVICEROUTEPROTOCOL",
+                &[("FELIX_DEFAULTENDPOINTTOHOSTACTION", "maybe")],
+                "FELIX_DEFAULTENDPOINTTOHOSTACTION",
+            ),
+            (
+                "Felix's store",
+                "",
+                &[("FELIX_DATASTORETYPE", "kubernetes")],
+                "FELIX_DATASTORETYPE",
+            ),
+            (
+                "SRV record",
+                "",
+                &[("ETCD_DISCOVERY_SRV", "example.org")],
+                "ETCD_ENDPOINTS",
             ),
             ("not a mapping", "- a\n", &[], "cleat.yaml"),
         ];
@@ -508,7 +663,92 @@ mod tests {
         );
         assert_eq!(loaded.origins["routeProtocol"], Origin::File);
         assert_eq!(loaded.origins["datastore.username"], Origin::Default);
-        assert_eq!(loaded.ignored, ["FELIX_USAGEREPORTINGENABLED"]);
+        assert_eq!(loaded.ignored, Vec::<String>::new());
+    }
+
+    #[test]
+    fn felix_cfg_is_weaker_than_the_file_and_a_wrong_value_is_the_default() {
+        let loaded = load_with(
+            "routeProtocol: 90\n",
+            "[global]\nDeviceRouteProtocol = 91\nInterfacePrefix=vnet\nEtcdEndpoints = http://127.0.0.1:5\nFelixHostname = h2\nNoSuchThing = 1\n",
+            &[("FELIX_ROUTEREFRESHINTERVAL", "often"), ("FELIX_NOSUCH", "1")],
+        )
+        .unwrap();
+        let config = &loaded.config;
+        assert_eq!((config.route_protocol, config.resync_interval), (90, 90));
+        assert_eq!(config.workload_interface_prefixes, ["vnet"]);
+        assert_eq!(config.datastore.endpoints, ["http://127.0.0.1:5"]);
+        assert_eq!(config.nodename, "h2");
+        assert_eq!(loaded.origins["nodename"], Origin::FelixFile);
+        assert_eq!(
+            loaded.origins["workloadInterfacePrefixes"],
+            Origin::FelixFile
+        );
+        assert_eq!(loaded.ignored, ["NoSuchThing", "FELIX_NOSUCH"]);
+        let effective = Effective::of_host(&loaded.felix);
+        assert_eq!(effective.problems().len(), 1);
+        assert_eq!(
+            effective.problems()[0].to_string(),
+            "FELIX_ROUTEREFRESHINTERVAL: RouteRefreshInterval: \"often\" is no number of seconds, and no duration such as 1m30s; the default holds"
+        );
+    }
+
+    #[test]
+    fn calicos_names_of_the_datastores_settings_are_all_heeded() {
+        let field = |environment: &[(&str, &str)], of: fn(&Datastore) -> String| {
+            of(&load("", environment).unwrap().config.datastore)
+        };
+        let endpoints = |datastore: &Datastore| datastore.endpoints.join(" ");
+        for (environment, expected) in [
+            (
+                &[
+                    ("ETCD_ENDPOINTS", "http://a:1"),
+                    ("FELIX_ETCDENDPOINTS", "http://b:1"),
+                ][..],
+                "http://a:1",
+            ),
+            (&[("FELIX_ETCDENDPOINTS", "http://b:1")], "http://b:1"),
+            (
+                &[("FELIX_ETCDADDR", "c:1"), ("FELIX_ETCDSCHEME", "https")],
+                "https://c:1",
+            ),
+            (
+                &[("ETCD_AUTHORITY", "d:1"), ("ETCD_SCHEME", "https")],
+                "https://d:1",
+            ),
+            (
+                &[("ETCD_AUTHORITY", "d:1"), ("ETCD_ENDPOINTS", "http://a:1")],
+                "http://a:1",
+            ),
+        ] {
+            assert_eq!(field(environment, endpoints), expected, "{environment:?}");
+        }
+        for name in [
+            "DATASTORE_TYPE",
+            "CALICO_DATASTORE_TYPE",
+            "FELIX_DATASTORETYPE",
+        ] {
+            let kind = field(
+                &[(name, "etcdv3"), ("ETCD_ENDPOINTS", "http://a:1")],
+                |it| format!("{:?}", it.kind),
+            );
+            assert_eq!(kind, "Some(Etcd)", "{name}");
+        }
+        let inline = load(
+            "",
+            &[
+                ("ETCD_ENDPOINTS", "https://a:1"),
+                ("ETCD_CA_CERT", "ca"),
+                ("ETCD_CERT", "cert"),
+                ("ETCD_KEY", "secret"),
+            ],
+        )
+        .unwrap();
+        let datastore = &inline.config.datastore;
+        assert_eq!(datastore.ca_cert.as_deref(), Some("ca"));
+        assert_eq!(datastore.cert.as_deref(), Some("cert"));
+        assert_eq!(datastore.key.as_deref(), Some("secret"));
+        assert!(!format!("{:?}", inline.effective()).contains("secret"));
     }
 
     #[test]

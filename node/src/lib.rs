@@ -12,6 +12,7 @@ pub mod config;
 pub mod daemon;
 #[cfg(feature = "host")]
 pub mod dataplane;
+pub mod felix;
 #[cfg(feature = "host")]
 pub mod netlink;
 pub mod output;

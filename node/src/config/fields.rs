@@ -47,6 +47,10 @@ settings! {
             unit "seconds", because "repairs what others changed, at the cost of one dump of each table",
             env ["FELIX_ROUTEREFRESHINTERVAL"];
 
+        /// Calico's own configuration of Felix on this host, heeded where this file and the environment say nothing.
+        felix_config as "felixConfig": PathBuf = "/etc/calico/felix.cfg".into(),
+            unit "path", because "a host that ran Felix keeps its settings; a file that is not there says nothing";
+
         groups {
             /// Where resources are read from.
             datastore as "datastore": Datastore;
@@ -64,7 +68,7 @@ settings! {
         /// Kind of store: `etcd`, a directory of YAML files (`dir`), or nothing but memory (`memory`, for tests).
         kind as "type": Option<StoreKind> = None,
             unit "etcd, dir or memory", because "a host alone needs no etcd; endpoints say that there is one",
-            shown "etcd when endpoints are given, dir otherwise", env ["DATASTORE_TYPE", "FELIX_DATASTORETYPE"];
+            shown "etcd when endpoints are given, dir otherwise", env ["DATASTORE_TYPE", "CALICO_DATASTORE_TYPE", "FELIX_DATASTORETYPE"];
         /// The etcd cluster's client URLs.
         endpoints as "endpoints": Vec<String> = Vec::new(),
             unit "URLs", because "there is no good guess", shown "none",
@@ -81,6 +85,15 @@ settings! {
         key_file as "keyFile": Option<PathBuf> = None,
             unit "path of a PEM file", because "goes with certFile", shown "none",
             env ["ETCD_KEY_FILE", "FELIX_ETCDKEYFILE"];
+        /// The authority's certificate itself, in place of caFile.
+        ca_cert as "caCert": Option<String> = None,
+            unit "PEM", because "calicoctl takes it so", shown "none", env ["ETCD_CA_CERT"];
+        /// This client's certificate itself, in place of certFile.
+        cert as "cert": Option<String> = None,
+            unit "PEM", because "calicoctl takes it so", shown "none", env ["ETCD_CERT"];
+        /// The key itself, in place of keyFile.
+        key as "key": Option<String> = None,
+            unit "PEM", because "calicoctl takes it so", shown "none", env ["ETCD_KEY"], secret true;
         /// The etcd user.
         username as "username": Option<String> = None,
             unit "name", because "etcd asks for one only with authentication enabled", shown "none",

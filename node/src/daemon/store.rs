@@ -22,6 +22,9 @@ pub fn open(config: &Datastore) -> anyhow::Result<AnyStore> {
             etcd.ca_file.clone_from(&config.ca_file);
             etcd.cert_file.clone_from(&config.cert_file);
             etcd.key_file.clone_from(&config.key_file);
+            etcd.ca_pem.clone_from(&config.ca_cert);
+            etcd.cert_pem.clone_from(&config.cert);
+            etcd.key_pem.clone_from(&config.key);
             Arc::new(Etcd::new(etcd))
         }
         StoreKind::Memory => Arc::new(Memory::new()),
