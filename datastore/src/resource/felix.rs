@@ -433,11 +433,12 @@ types::settings! {
     }
 }
 
-impl Spec for FelixConfigurationSpec {
+// In a box: every object takes the room of the largest, and there are many of the small ones.
+impl Spec for Box<FelixConfigurationSpec> {
     const KIND: Kind = Kind::FelixConfiguration;
 }
 
-impl CheckObject for FelixConfigurationSpec {}
+impl CheckObject for Box<FelixConfigurationSpec> {}
 
 impl Check for FelixConfigurationSpec {
     // The types hold all there is to hold; no field depends on another.

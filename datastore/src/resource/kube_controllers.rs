@@ -149,7 +149,8 @@ types::settings! {
     }
 }
 
-impl Spec for KubeControllersConfigurationSpec {
+// In a box: every object takes the room of the largest, and there are many of the small ones.
+impl Spec for Box<KubeControllersConfigurationSpec> {
     const KIND: Kind = Kind::KubeControllersConfiguration;
 }
 
@@ -170,7 +171,7 @@ fn status(
     }
 }
 
-impl CheckObject for KubeControllersConfigurationSpec {
+impl CheckObject for Box<KubeControllersConfigurationSpec> {
     fn check_object(object: &Object<Self>) -> Checked {
         let status = status(object)?;
         status.running_config.map_or(Ok(()), |running| {

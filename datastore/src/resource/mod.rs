@@ -102,7 +102,7 @@ pub type ClusterInformation = Object<ClusterInformationSpec>;
 /// Endpoints of a service.
 pub type EndpointSlice = Object<EndpointSliceSpec>;
 /// Settings of what enforces policy, for all nodes (`default`), some, or one (`node.NAME`).
-pub type FelixConfiguration = Object<FelixConfigurationSpec>;
+pub type FelixConfiguration = Object<Box<FelixConfigurationSpec>>;
 /// An interface of a host, or all of them.
 pub type HostEndpoint = Object<HostEndpointSpec>;
 /// Addresses that are not assigned.
@@ -110,7 +110,7 @@ pub type IpReservation = Object<IpReservationSpec>;
 /// Settings of IPAM, as users write them.
 pub type IpamConfiguration = Object<IpamConfigurationSpec>;
 /// Settings of Calico's controllers.
-pub type KubeControllersConfiguration = Object<KubeControllersConfigurationSpec>;
+pub type KubeControllersConfiguration = Object<Box<KubeControllersConfigurationSpec>>;
 /// A workload on its way to another host.
 pub type LiveMigration = Object<LiveMigrationSpec>;
 /// A service.

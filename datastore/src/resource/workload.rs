@@ -95,7 +95,7 @@ pub struct WorkloadEndpointSpec {
     pub allow_spoofed_source_prefixes: Vec<Cidr>,
     /// Limits and marks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub qos_controls: Option<QosControls>,
+    pub qos_controls: Option<Box<QosControls>>,
     /// Fields that are not read here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,

@@ -79,6 +79,12 @@ impl<S: CheckObject> Check for Object<S> {
     }
 }
 
+impl<T: Check> Check for Box<T> {
+    fn check(&self) -> Checked {
+        (**self).check()
+    }
+}
+
 impl Check for Metadata {
     fn check(&self) -> Checked {
         check_labels(&self.labels).map_err(|fault| fault.inside("labels"))?;
