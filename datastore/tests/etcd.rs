@@ -9,22 +9,18 @@
 
 mod common;
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use cleat_datastore::{
     Key, Kind, Store,
     store::{Etcd, EtcdConfig, Filter},
 };
-use common::{EtcdServer, Mirror, free_port, tier, tier_json, tier_key};
-use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::watch,
+use common::{
+    Mirror, config, free_port,
+    proxy::{Proxy, Way},
+    quick, started, tier, tier_json, tier_key,
 };
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_survives_a_killed_server_and_tells_what_happened_meanwhile() {
@@ -225,133 +221,6 @@ async fn keys_of_others_are_left_alone_and_broken_values_are_problems() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_and_passwords_are_asked_for() {
-    let server = started();
-    for args in [
-        &["user", "add", "root:secret"][..],
-        &["user", "grant-role", "root", "root"],
-        &["user", "add", "cleat:pass"],
-        &["role", "add", "calico"],
-        &[
-            "role",
-            "grant-permission",
-            "calico",
-            "--prefix=true",
-            "readwrite",
-            "/calico/",
-        ],
-        &["user", "grant-role", "cleat", "calico"],
-        &["auth", "enable"],
-    ] {
-        server.ctl(args);
-    }
-    let with = |user: Option<(&str, &str)>| {
-        let mut config = config(&server);
-        config.user = user.map(|(name, password)| (name.to_owned(), password.to_owned()));
-        Etcd::new(config)
-    };
-    let store = with(Some(("cleat", "pass")));
-    let mut mirror = Mirror::new(&store);
-    store.create(&tier("a", 1)).await.unwrap();
-    mirror.until_same_as(&store).await;
-    for refused in [with(None), with(Some(("cleat", "wrong")))] {
-        assert!(refused.list(&Filter::All).await.is_err());
-        let mut mirror = Mirror::new(&refused);
-        mirror
-            .until("in trouble", |mirror| !mirror.troubles.is_empty())
-            .await;
-        assert_eq!(mirror.in_sync, 0);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn certificates_are_shown_and_looked_at() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = |name: &str| directory.path().join(name).display().to_string();
-    let openssl = |args: &[&str]| {
-        let output = std::process::Command::new("openssl")
-            .args(args)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    };
-    std::fs::write(
-        path("ext"),
-        "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n",
-    )
-    .unwrap();
-    openssl(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=test-ca",
-        "-keyout",
-        &path("ca.key"),
-        "-out",
-        &path("ca.pem"),
-    ]);
-    openssl(&[
-        "req",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-subj",
-        "/CN=etcd",
-        "-keyout",
-        &path("key.pem"),
-        "-out",
-        &path("csr"),
-    ]);
-    openssl(&[
-        "x509",
-        "-req",
-        "-days",
-        "2",
-        "-in",
-        &path("csr"),
-        "-CA",
-        &path("ca.pem"),
-        "-CAkey",
-        &path("ca.key"),
-        "-CAcreateserial",
-        "-extfile",
-        &path("ext"),
-        "-out",
-        &path("cert.pem"),
-    ]);
-
-    let server = EtcdServer::start_with(&[
-        "--cert-file",
-        &path("cert.pem"),
-        "--key-file",
-        &path("key.pem"),
-        "--trusted-ca-file",
-        &path("ca.pem"),
-        "--client-cert-auth",
-    ]);
-    server.ready();
-    let mut config = config(&server);
-    config.ca_file = Some(path("ca.pem").into());
-    let nameless = Etcd::new(config.clone());
-    assert!(nameless.list(&Filter::All).await.is_err(), "no certificate");
-    config.cert_file = Some(path("cert.pem").into());
-    config.key_file = Some(path("key.pem").into());
-    let store = Etcd::new(config);
-    let mut mirror = Mirror::new(&store);
-    store.create(&tier("a", 1)).await.unwrap();
-    mirror.until_same_as(&store).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_that_are_away_do_not_matter_while_one_answers() {
     let server = started();
     let mut config = config(&server);
@@ -386,99 +255,5 @@ async fn pages_are_of_one_revision_and_shrink_until_they_fit() {
             .await
             .unwrap();
         assert_eq!(listing.entries.len(), 100, "pages of {page_size}");
-    }
-}
-
-fn started() -> EtcdServer {
-    let server = EtcdServer::start();
-    server.ready();
-    server
-}
-
-fn config(server: &EtcdServer) -> EtcdConfig {
-    quick(EtcdConfig::new([server.endpoint()]))
-}
-
-fn quick(mut config: EtcdConfig) -> EtcdConfig {
-    config.request_timeout = Duration::from_secs(3);
-    config.progress_interval = Duration::from_millis(300);
-    config.progress_deadline = Duration::from_millis(1500);
-    config.relist_spread = Duration::from_millis(200);
-    config
-}
-
-/// What a proxy does with its connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Open,
-    Silent,
-    Closed,
-}
-
-/// A proxy in front of a server that can fall silent.
-struct Proxy {
-    address: SocketAddr,
-    way: watch::Sender<Way>,
-}
-
-impl Proxy {
-    async fn start(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (sender, way) = watch::channel(Way::Open);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                if *way.borrow() != Way::Open {
-                    drop(client);
-                    continue;
-                }
-                let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else {
-                    continue;
-                };
-                let (from_client, to_client) = client.into_split();
-                let (from_server, to_server) = server.into_split();
-                tokio::spawn(pump(from_client, to_server, way.clone()));
-                tokio::spawn(pump(from_server, to_client, way.clone()));
-            }
-        });
-        Self {
-            address,
-            way: sender,
-        }
-    }
-
-    fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    fn set(&self, way: Way) {
-        self.way.send(way).unwrap();
-    }
-}
-
-async fn pump(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut way: watch::Receiver<Way>,
-) {
-    let mut buffer = vec![0; 65536];
-    loop {
-        tokio::select! {
-            read = from.read(&mut buffer) => {
-                let Ok(len @ 1..) = read else { return };
-                let now = *way.borrow();
-                match now {
-                    Way::Open => if to.write_all(&buffer[..len]).await.is_err() { return },
-                    // Swallowed: what comes later on this connection would be nonsense, but nothing does.
-                    Way::Silent => {}
-                    Way::Closed => return,
-                }
-            }
-            changed = way.changed() => {
-                if changed.is_err() || *way.borrow() == Way::Closed {
-                    return;
-                }
-            }
-        }
     }
 }

@@ -219,7 +219,7 @@ impl Guard {
             .filter_map(|change| cluster_of(&change.now.as_ref()?.0))
             .next_back();
         let other = cluster.clone().filter(|cluster| self.is_other(cluster));
-        let was_held = self.hold.is_some();
+        let before = self.held();
         if let Some(hold) = &mut self.hold {
             if cluster.is_some() {
                 hold.cluster.clone_from(&other);
@@ -254,7 +254,7 @@ impl Guard {
         if let Some(hold) = &self.hold {
             if hold.cluster.is_none() && is_back(self.told.len(), hold.missing) {
                 self.release(tell);
-            } else if !was_held {
+            } else if before != self.held() {
                 tell.held = self.held();
             }
         }

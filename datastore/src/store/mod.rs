@@ -63,6 +63,7 @@ pub enum Event {
     Trouble(String),
     /// The store looks lost: objects stay as they are told, and what the store says is kept back until
     /// it has its objects again or someone [accepts](HoldHandle::accept) it. [`Event::InSync`] ends it.
+    /// Comes again whenever the numbers change.
     Held(Held),
     /// Everything in the store that is not even an object under a key, as of now: each time the whole
     /// list, which replaces the last one.

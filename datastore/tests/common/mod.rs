@@ -2,18 +2,21 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod proxy;
+
 use std::{
     collections::BTreeMap,
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use cleat_datastore::{
     Event, Key, Kind, Problem, Resource, Update,
     resource::from_manifest,
-    store::{Filter, Held, Store, Watch},
+    store::{EtcdConfig, Filter, Held, HoldHandle, Known, Store, Watch},
 };
 use serde_json::{Value, json};
 
@@ -36,8 +39,20 @@ pub(crate) struct Mirror {
 
 impl Mirror {
     pub(crate) fn new(store: &dyn Store) -> Self {
+        Self::of(store.watch())
+    }
+
+    /// Begins as someone who was told this before.
+    pub(crate) fn starting_from(store: &dyn Store, objects: BTreeMap<Key, Update>) -> Self {
+        let known: Known = objects.values().collect();
+        let mut mirror = Self::of(store.watch_from(known));
+        mirror.objects = objects;
+        mirror
+    }
+
+    fn of(watch: Watch) -> Self {
         Self {
-            watch: store.watch(),
+            watch,
             objects: BTreeMap::new(),
             unreadable: Vec::new(),
             in_sync: 0,
@@ -99,6 +114,15 @@ impl Mirror {
         .await;
     }
 
+    pub(crate) fn hold(&self) -> HoldHandle {
+        self.watch.hold()
+    }
+
+    /// Whether everything read so far ends with a hold.
+    pub(crate) fn is_held(&self) -> bool {
+        self.watch.hold().held().is_some() && !self.held.is_empty()
+    }
+
     pub(crate) fn order_of(&self, tier: &str) -> Option<f64> {
         let update = self.objects.get(&tier_key(tier))?;
         match &**update.value.as_ref()? {
@@ -141,7 +165,12 @@ pub(crate) struct EtcdServer {
     child: Option<Child>,
     pub(crate) port: u16,
     peer_port: u16,
+    name: String,
+    /// All members, as etcd takes them.
+    members: String,
     args: Vec<String>,
+    /// With TLS: the files of the authority, and of a certificate and its key, for `etcdctl`.
+    identity: OnceLock<[String; 3]>,
 }
 
 impl EtcdServer {
@@ -150,15 +179,86 @@ impl EtcdServer {
     }
 
     pub(crate) fn start_with(args: &[&str]) -> Self {
-        let mut server = Self {
+        let mut server = Self::new("test", args);
+        server.members = server.member();
+        server.launch();
+        server
+    }
+
+    /// The members of a cluster, running.
+    pub(crate) fn cluster(size: usize) -> Vec<Self> {
+        let timing = ["--heartbeat-interval", "50", "--election-timeout", "500"];
+        let names = (0..size).map(|index| format!("m{index}"));
+        let mut servers: Vec<Self> = names.map(|name| Self::new(&name, &timing)).collect();
+        let members: Vec<String> = servers.iter().map(Self::member).collect();
+        for server in &mut servers {
+            server.members = members.join(",");
+            server.launch();
+        }
+        for server in &servers {
+            server.ready();
+        }
+        servers
+    }
+
+    fn new(name: &str, args: &[&str]) -> Self {
+        Self {
             directory: tempfile::tempdir().unwrap(),
             child: None,
             port: free_port(),
             peer_port: free_port(),
+            name: name.to_owned(),
+            members: String::new(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-        };
-        server.launch();
-        server
+            identity: OnceLock::new(),
+        }
+    }
+
+    fn peer(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    fn member(&self) -> String {
+        format!("{}={}", self.name, self.peer())
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Whether it leads its cluster.
+    pub(crate) fn leads(&self) -> bool {
+        let status: Value =
+            serde_json::from_str(&self.ctl(&["endpoint", "status", "-w", "json"])).unwrap();
+        let status = &status[0]["Status"];
+        status["leader"] == status["header"]["member_id"]
+    }
+
+    /// Saves a backup of what it holds.
+    pub(crate) fn back_up(&self) {
+        self.ctl(&["snapshot", "save", &self.backup()]);
+    }
+
+    /// Puts the backup in place of its data, as an operator does; it must not run.
+    pub(crate) fn restore(&self) {
+        self.wipe();
+        let data = self.data().display().to_string();
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["snapshot", "restore", &self.backup(), "--data-dir", &data])
+            .args(["--name", &self.name, "--initial-cluster", &self.members])
+            .args(["--initial-advertise-peer-urls", &self.peer()])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    fn backup(&self) -> String {
+        self.directory.path().join("backup").display().to_string()
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -167,13 +267,14 @@ impl EtcdServer {
 
     pub(crate) fn launch(&mut self) {
         assert!(self.child.is_none());
-        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let peer = self.peer();
         let client = self.endpoint();
         let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
         let child = Command::new("etcd")
             .arg("--data-dir")
             .arg(self.data())
-            .args(["--name", "test", "--logger", "zap", "--unsafe-no-fsync"])
+            .args(["--name", &self.name, "--logger", "zap"])
+            .arg("--unsafe-no-fsync")
             .args([
                 "--listen-client-urls",
                 &client,
@@ -186,7 +287,7 @@ impl EtcdServer {
                 "--initial-advertise-peer-urls",
                 &peer,
             ])
-            .args(["--initial-cluster", &format!("test={peer}")])
+            .args(["--initial-cluster", &self.members])
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -208,6 +309,17 @@ impl EtcdServer {
         {
             assert!(Instant::now() < deadline, "etcd does not come up");
         }
+    }
+
+    /// Waits until it answers one who shows a certificate.
+    pub(crate) fn ready_for(&self, ca: &str, cert: &str, key: &str) {
+        let identity = [ca, cert, key].map(str::to_owned);
+        self.identity.set(identity).unwrap();
+        self.ready();
+    }
+
+    pub(crate) fn ctl_as_root(&self, args: &[&str]) -> String {
+        self.ctl(&[args, &["--user", "root:secret"]].concat())
     }
 
     /// Ends it as a power failure would.
@@ -246,13 +358,10 @@ impl EtcdServer {
             "--command-timeout",
             "5s",
         ]);
-        for (flag, server_flag) in [
-            ("--cacert", "--trusted-ca-file"),
-            ("--cert", "--cert-file"),
-            ("--key", "--key-file"),
-        ] {
-            if let Some(value) = self.arg(server_flag) {
-                command.args([flag, value]);
+        if let Some([ca, cert, key]) = self.identity.get() {
+            command.args(["--cacert", ca]);
+            if !args.contains(&"--cert") {
+                command.args(["--cert", cert, "--key", key]);
             }
         }
         command.args(args);
@@ -286,4 +395,23 @@ impl Drop for EtcdServer {
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
+}
+
+pub(crate) fn started() -> EtcdServer {
+    let server = EtcdServer::start();
+    server.ready();
+    server
+}
+
+pub(crate) fn config(server: &EtcdServer) -> EtcdConfig {
+    quick(EtcdConfig::new([server.endpoint()]))
+}
+
+/// What takes seconds with the usual settings takes less with these.
+pub(crate) fn quick(mut config: EtcdConfig) -> EtcdConfig {
+    config.request_timeout = Duration::from_secs(3);
+    config.progress_interval = Duration::from_millis(300);
+    config.progress_deadline = Duration::from_millis(1500);
+    config.relist_spread = Duration::from_millis(200);
+    config
 }
