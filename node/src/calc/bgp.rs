@@ -4,7 +4,7 @@
 //! from the mesh of all nodes that are not route reflectors. One session is wanted per address; where several resources ask
 //! for it, the more specific one decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,11 @@ use std::time::Duration;
 use cleat_datastore::resource::{
     BgpConfiguration, BgpPeer, BgpPeerSpec, NextHopMode, Node, ReversePeering, SourceAddress,
 };
+use cleat_datastore::value::Community;
 use cleat_datastore::{Key, Kind, Problem};
+use ipnet::IpNet;
+
+use crate::config::Level;
 
 /// What is wanted of the speaker here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +31,10 @@ pub struct Bgp {
     pub addresses: NodeAddresses,
     /// The peers by address and port.
     pub peers: BTreeMap<(IpAddr, u16), PeerWish>,
+    /// How severe a message of the speaker must be for the log, if anybody said.
+    pub log_severity: Option<Level>,
+    /// Communities by the prefix inside of which routes get them.
+    pub communities: BTreeMap<IpNet, BTreeSet<Community>>,
 }
 
 /// The addresses of a node, one per family at most.
@@ -110,7 +118,10 @@ impl Input<'_> {
             listen_port: self.own(|spec| spec.listen_port).unwrap_or(PORT),
             addresses,
             peers: BTreeMap::new(),
+            log_severity: self.own(|spec| spec.log_severity_screen.as_deref().and_then(level)),
+            communities: self.communities(),
         };
+        self.node_levels(&mut problems);
         // From the least to the most specific, so that the last to ask for an address decides.
         self.mesh(node, &mut bgp);
         let specificity =
@@ -262,6 +273,68 @@ impl Input<'_> {
         }
     }
 
+    /// Communities for prefixes: those of the node's own configuration, or else those of all nodes. Names are of either.
+    fn communities(&self) -> BTreeMap<IpNet, BTreeSet<Community>> {
+        let levels = [format!("node.{}", self.host), DEFAULT.to_owned()];
+        let specs = || {
+            levels
+                .iter()
+                .filter_map(|name| Some(&self.configurations.get(name)?.spec))
+        };
+        let named: BTreeMap<&str, Community> = specs()
+            .find(|spec| !spec.communities.is_empty())
+            .into_iter()
+            .flat_map(|spec| &spec.communities)
+            .map(|community| (community.name.as_str(), community.value))
+            .collect();
+        let advertisements = specs().find(|spec| !spec.prefix_advertisements.is_empty());
+        let mut communities: BTreeMap<IpNet, BTreeSet<Community>> = BTreeMap::new();
+        for advertisement in advertisements
+            .into_iter()
+            .flat_map(|spec| &spec.prefix_advertisements)
+        {
+            let values = advertisement.communities.iter().filter_map(|value| {
+                value
+                    .parse()
+                    .ok()
+                    .or_else(|| named.get(value.as_str()).copied())
+            });
+            communities
+                .entry(advertisement.cidr.net())
+                .or_default()
+                .extend(values);
+        }
+        communities
+    }
+
+    /// What a configuration of one node says in vain, since only `default` is asked for it.
+    fn node_levels(&self, problems: &mut Vec<(Key, Problem)>) {
+        for (name, configuration) in self.configurations {
+            let key = Key::global(Kind::BgpConfiguration, name.as_str());
+            if name == DEFAULT {
+                continue;
+            }
+            let mut add = |field: String, reason: &str| {
+                problems.push((key.clone(), Problem::new(&key, field, reason)));
+            };
+            if !name.starts_with("node.") {
+                add(
+                    "metadata.name".to_owned(),
+                    "is neither default nor node.NAME: it concerns no node",
+                );
+                continue;
+            }
+            let spec = serde_json::to_value(&configuration.spec).unwrap_or_default();
+            let fields = spec.as_object().into_iter().flatten();
+            for (field, _) in fields.filter(|(field, _)| !OF_ONE_NODE.contains(&field.as_str())) {
+                add(
+                    format!("spec.{field}"),
+                    "is read from the configuration named default only",
+                );
+            }
+        }
+    }
+
     fn as_number(&self, node: &Node) -> u32 {
         let own = node.spec.bgp.as_ref().and_then(|bgp| bgp.as_number);
         own.or_else(|| self.global(|spec| spec.as_number))
@@ -278,7 +351,7 @@ impl Input<'_> {
         field: impl Fn(&cleat_datastore::resource::BgpConfigurationSpec) -> Option<T>,
     ) -> Option<T> {
         self.configurations
-            .get("default")
+            .get(DEFAULT)
             .and_then(|configuration| field(&configuration.spec))
     }
 
@@ -337,5 +410,26 @@ fn is_reflector(node: &Node) -> bool {
         .is_some_and(|bgp| bgp.route_reflector_cluster_id.is_some())
 }
 
+/// The level of a severity in Calico's words, in any case of letters.
+fn level(text: &str) -> Option<Level> {
+    match text.to_ascii_lowercase().as_str() {
+        "trace" => Some(Level::Trace),
+        "debug" => Some(Level::Debug),
+        "info" => Some(Level::Info),
+        "warning" => Some(Level::Warn),
+        "error" | "fatal" => Some(Level::Error),
+        _ => None,
+    }
+}
+
+/// The name of the configuration of all nodes.
+const DEFAULT: &str = "default";
+/// What a configuration of one node is asked for.
+const OF_ONE_NODE: [&str; 4] = [
+    "communities",
+    "listenPort",
+    "logSeverityScreen",
+    "prefixAdvertisements",
+];
 const DEFAULT_AS: u32 = 64_512;
 const PORT: u16 = 179;

@@ -7,6 +7,7 @@
 //! | `/v1/endpoint?name=` | one, by `namespace/name`, name or interface |
 //! | `/v1/policy?endpoint=` | [`answers::EndpointPolicy`] |
 //! | `/v1/conntrack?limit=&address=` | [`answers::Flow`]s |
+//! | `/v1/parameters` | [`answers::Parameter`]s |
 //! | `/v1/drift` | [`answers::Drift`]s |
 //! | `/v1/store` | [`answers::StoreStatus`] |
 //! | POST `/v1/store/accept` | [`answers::Accepted`] |
@@ -57,6 +58,8 @@ pub enum Question {
     },
     /// What is not as it should be.
     Drift(oneshot::Sender<Vec<answers::Drift>>),
+    /// Felix's parameters.
+    Parameters(oneshot::Sender<Vec<answers::Parameter>>),
 }
 
 /// What the API needs of the store.
@@ -186,6 +189,7 @@ async fn route(
                 Err(reason) => Reply::text(StatusCode::INTERNAL_SERVER_ERROR, reason),
             }
         }
+        "/v1/parameters" => Reply::json(&question(owner, Question::Parameters).await?),
         "/v1/drift" => Reply::json(&question(owner, Question::Drift).await?),
         "/v1/store" => Reply::json(&answers::StoreStatus {
             store: question(owner, Question::Status).await?.store,

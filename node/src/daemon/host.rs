@@ -12,6 +12,7 @@
 //! the pin directory and by the protocol number of routes, so a new process finds what the former one left.
 
 mod reach;
+mod timeouts;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -32,6 +33,7 @@ use crate::config::{Config, EndpointToHost};
 use crate::dataplane::{
     self, ArrayTable, AttachTable, Dataplane, HashTable, Hooks, Options, Timeouts, TrieTable,
 };
+use crate::felix;
 use crate::netlink::{
     self, HostSide, Netlink, RouteKey, Routes, Seen, Settings, Snapshot, Watch, Way,
     enable_forwarding,
@@ -74,6 +76,9 @@ pub(super) struct Host {
     writes: u64,
     ticks: u64,
     clock: std::time::Instant,
+    /// Felix's parameters that the configuration has no field for.
+    felix: felix::Settings,
+    timeouts: Timeouts,
 }
 
 type FactsMaps = FactsTables<
@@ -154,41 +159,66 @@ impl Host {
             writes: 0,
             ticks: 0,
             clock: std::time::Instant::now(),
+            felix: felix::Settings::default(),
+            timeouts: Timeouts::default(),
         };
         host.set_endpoint_to_host()?;
+        host.adopted = classes;
+        host.adopt_routes().context("read the kernel's routes")?;
+        Ok(host)
+    }
+
+    /// Reads the kernel's routes and takes over what a former run left among them.
+    fn adopt_routes(&mut self) -> std::io::Result<()> {
         let mut table = Routes::new(
-            &mut host.netlink,
-            config.route_protocol,
-            &mut host.our_routes,
+            &mut self.netlink,
+            self.config.route_protocol,
+            &mut self.our_routes,
         );
-        host.routes
-            .resync(&mut table)
-            .context("read the kernel's routes")?;
-        let kept: Vec<(RouteKey, Way)> = host
-            .routes
-            .actual()
-            .filter(|(_, way)| matches!(way, Way::Via(_)))
-            .map(|(key, way)| (*key, way.clone()))
-            .collect();
-        host.adopted = host.routes.actual().next().is_some() || classes;
-        host.past = host
-            .routes
-            .actual()
-            .filter(|(_, way)| matches!(way, Way::Dev(_) | Way::Blackhole))
-            .map(|(key, way)| (*key, way.clone()))
-            .collect();
-        let routes = &mut host.routes;
-        host.wishes.replace(&Wisher::Former, kept, |key, way| {
+        self.routes.resync(&mut table)?;
+        if !self.former {
+            return Ok(());
+        }
+        let left = |fits: fn(&Way) -> bool| -> Vec<(RouteKey, Way)> {
+            let found = self.routes.actual().filter(|(_, way)| fits(way));
+            found.map(|(key, way)| (*key, way.clone())).collect()
+        };
+        let kept = left(|way| matches!(way, Way::Via(_)));
+        self.past = left(|way| matches!(way, Way::Dev { .. } | Way::Blackhole));
+        self.adopted |= self.routes.actual().next().is_some();
+        let routes = &mut self.routes;
+        self.wishes.replace(&Wisher::Former, kept, |key, way| {
             routes.want(*key, way.cloned());
         });
-        Ok(host)
+        Ok(())
+    }
+
+    /// Gives our routes the protocol number that is in force now, each in its place, so that no packet is lost.
+    fn mark_routes_anew(&mut self, former: u8) -> std::io::Result<()> {
+        let old = self.our_routes.clone();
+        self.adopt_routes()?;
+        // They are ours still, and may be replaced.
+        self.our_routes.extend(&old);
+        let unwanted: Vec<RouteKey> = old
+            .into_iter()
+            .filter(|key| self.routes.wanted_at(key).is_none())
+            .collect();
+        let mut table = Routes::new(&mut self.netlink, former, &mut self.our_routes);
+        unwanted.iter().try_for_each(|key| table.delete(key))
     }
 }
 
 impl Host {
     /// Takes over what may change while running.
-    pub(super) fn reload(&mut self, config: &Config) {
-        self.config = config.clone();
+    pub(super) fn reload(&mut self, config: &Config, settings: felix::Settings) {
+        let protocol = std::mem::replace(&mut self.config, config.clone()).route_protocol;
+        if protocol != config.route_protocol
+            && let Err(error) = self.mark_routes_anew(protocol)
+        {
+            tracing::warn!(%error, "routes of another protocol number could not be read");
+        }
+        self.timeouts = timeouts::of(&settings.flow_timeouts);
+        self.felix = settings;
         self.links_doubted = true;
         if let Err(error) = self.set_endpoint_to_host() {
             tracing::warn!(%error, "defaultEndpointToHostAction could not be set");
@@ -255,9 +285,10 @@ impl Host {
                 let way = match route {
                     LocalRoute::Blackhole => Way::Blackhole,
                     // The kernel takes no route to an interface that is down.
-                    LocalRoute::Dev(name) => {
-                        Way::Dev(self.seen.links.get(&**name).filter(|link| link.up)?.ifindex)
-                    }
+                    LocalRoute::Dev(name) => Way::Dev {
+                        ifindex: self.seen.links.get(&**name).filter(|link| link.up)?.ifindex,
+                        source: self.source_towards(prefix),
+                    },
                 };
                 Some((RouteKey::new(*prefix), way))
             })
@@ -274,7 +305,8 @@ impl Host {
             Vec::new()
         } else {
             // The kernel has removed those of interfaces that are gone, and would take none back.
-            let there = |way: &Way| !matches!(way, Way::Dev(index) if !up.contains(index));
+            let there =
+                |way: &Way| !matches!(way, Way::Dev { ifindex, .. } if !up.contains(ifindex));
             let past = self.past.iter().filter(|(_, way)| there(way));
             past.cloned().collect()
         };
@@ -301,7 +333,7 @@ impl Host {
                 (name.clone(), HostSide { proxied })
             })
             .collect();
-        if !settings.is_empty() && !self.forwards {
+        if !settings.is_empty() && !self.forwards && !self.felix.keeps_forwarding {
             self.forward();
         }
         self.settings.want_all(settings);
@@ -430,7 +462,7 @@ impl Host {
         if self.ticks.is_multiple_of(EXPIRY_TICKS) {
             match self
                 .dataplane
-                .expire(&Timeouts::default(), dataplane::monotonic())
+                .expire(&self.timeouts, dataplane::monotonic())
             {
                 Ok([v4, v6]) => {
                     for (map, expired, max) in
@@ -700,6 +732,15 @@ impl Host {
             peer_mac: self.seen.peer_mac(link),
             mtu: link.mtu,
         })
+    }
+
+    /// The source that the host's own packets to a prefix shall have; an address that the host lacks is none.
+    fn source_towards(&self, prefix: &IpNet) -> Option<IpAddr> {
+        let source = match prefix {
+            IpNet::V4(_) => self.felix.source_v4.map(IpAddr::V4),
+            IpNet::V6(_) => self.felix.source_v6.map(IpAddr::V6),
+        };
+        source.filter(|source| self.link_of(*source).is_some())
     }
 
     /// The link that has an address.

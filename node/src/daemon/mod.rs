@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod notify;
 mod owner;
 pub mod pace;
+mod parameters;
 pub mod sessions;
 pub mod speaker;
 pub mod store;
@@ -65,22 +66,19 @@ pub fn run(
     reload: impl Fn() -> Result<Loaded, String> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     let config = &loaded.config;
-    log::start(&config.log);
+    let filter = log::start(&config.log);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         nodename = config.nodename,
         "starting"
     );
     for name in &loaded.ignored {
-        tracing::warn!(
-            name,
-            "environment variable has no meaning here and is ignored"
-        );
+        tracing::warn!(name, "is no setting and is ignored");
     }
     let health = Health::default();
     let (metrics, registry) = Metrics::new();
     let admin = admin::start(config.admin_address, health.clone(), registry)?;
-    tracing::info!(address = %admin, "admin server listens");
+    tracing::info!(address = %admin.address(), "admin server listens");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
         .thread_name("runtime")
@@ -115,7 +113,7 @@ pub fn run(
         tokio::spawn(heartbeat(health.clone()));
     }
     let watched = events.clone();
-    let mut owner = Owner::new(loaded, health, metrics, tell, events)?;
+    let mut owner = Owner::new(loaded, health, metrics, tell, events, (filter, admin))?;
     owner.keep(base, keeper.as_ref().map(Keeper::notes));
     watch_kernel(owner.watch().context("watch the kernel")?, watched)?;
     let handle = runtime.handle().clone();

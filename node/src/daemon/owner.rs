@@ -13,14 +13,17 @@ use cleat_datastore::{Key, Kind};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use super::admin::Admin;
 use super::api::{self, Question};
 use super::gate::Gate;
 use super::health::{Beat, Health, Latch};
 use super::host::{Deletes, Host};
 use super::keeper::Notes;
 use super::known::{Known, kind_names};
+use super::log::Filter;
 use super::metrics::Metrics;
 use super::pace::{Due, Pace};
+use super::parameters::Parameters;
 use super::sessions::Current;
 use super::{Event, notify, speaker};
 use crate::calc::{Graph, ListId, LocalEndpoint, PolicyList};
@@ -29,7 +32,11 @@ use crate::output::answers;
 
 /// The owner's state.
 pub(super) struct Owner {
+    /// The configuration in force: the host's, with the parameters that the store sets.
     config: Config,
+    parameters: Parameters,
+    filter: Filter,
+    admin: Admin,
     health: Health,
     metrics: Metrics,
     known: Known,
@@ -66,19 +73,18 @@ impl Owner {
         metrics: Metrics,
         tell: watch::Sender<Current>,
         events: mpsc::Sender<Event>,
+        (filter, admin): (Filter, Admin),
     ) -> anyhow::Result<Self> {
         let config = loaded.config.clone();
         let host = Host::open(&config)?;
-        let interval = Some(config.resync_interval).filter(|seconds| *seconds > 0);
         let mut randomness = Randomness::new();
         let now = Instant::now();
         Ok(Self {
             graph: Graph::new(config.nodename.as_str()),
-            pace: Pace::new(
-                interval.map(|seconds| Duration::from_secs(seconds.into())),
-                now,
-                randomness.next(),
-            ),
+            pace: Pace::new(resync_interval(&config), now, randomness.next()),
+            parameters: Parameters::new(loaded),
+            filter,
+            admin,
             config,
             health,
             metrics,
@@ -106,6 +112,7 @@ impl Owner {
             return;
         };
         for update in self.known.begin(snapshot, confirmed) {
+            self.parameters.take(&update);
             self.graph.update(&update);
         }
         if self.host.adopted() {
@@ -228,6 +235,7 @@ impl Owner {
             self.health.beat(Beat::Owner, Instant::now());
             for update in chunk {
                 self.graph.update(update);
+                self.parameters.take(update);
             }
         }
     }
@@ -257,24 +265,33 @@ impl Owner {
 
     /// Takes over what can change while running, and names what cannot.
     fn reload(&mut self, loaded: &Loaded) {
-        let new = &loaded.config;
-        let mut config = self.config.clone();
-        config
-            .workload_interface_prefixes
-            .clone_from(&new.workload_interface_prefixes);
-        config.host_interfaces.clone_from(&new.host_interfaces);
-        config.default_endpoint_to_host_action = new.default_endpoint_to_host_action;
-        config.bgp = new.bgp.clone();
-        self.host.reload(&config);
-        for key in Loaded::differing(&config, new) {
+        for key in self.parameters.reload(loaded) {
             tracing::warn!(
                 field = key,
                 "changed in the configuration; takes effect at the next start"
             );
         }
         tracing::info!("configuration read again");
-        self.config = config;
+        self.configure();
         notify::ready(&self.told.status);
+    }
+
+    /// Puts the configuration in force that holds now, if anything of it changed.
+    fn configure(&mut self) {
+        if !self.parameters.refresh() {
+            return;
+        }
+        let config = self.parameters.config();
+        let settings = self.parameters.settings();
+        self.pace.set_interval(
+            resync_interval(&config),
+            Instant::now(),
+            self.randomness.next(),
+        );
+        self.admin.listen(&settings);
+        self.host.reload(&config, settings);
+        self.config = config;
+        self.pace.changed(Instant::now());
     }
 
     /// Computes what changed, and writes it.
@@ -283,10 +300,16 @@ impl Owner {
         if self.patience.is_some() {
             return;
         }
+        // Half of the levels would be other levels.
+        if self.known.in_sync() {
+            self.configure();
+        }
         if let Some(addresses) = self.host.look() {
             self.graph.set_host_addresses(addresses);
         }
         let changes = self.graph.flush();
+        let speaker = self.graph.plan().bgp.log_severity;
+        self.filter.set(self.config.log.level, speaker);
         self.host.want(&self.graph, &changes, &self.known);
         self.apply(runtime);
     }
@@ -395,7 +418,7 @@ impl Owner {
             .originated
             .iter()
             .filter(|(prefix, _)| self.host.is_in_place(prefix));
-        let originated = speaker::originated(in_place.map(|(prefix, _)| *prefix));
+        let originated = speaker::originated(&plan.bgp, in_place.map(|(prefix, _)| *prefix));
         if self.told.originated.as_ref() != Some(&originated)
             && let Some(speaker) = &self.speaker
         {
@@ -462,6 +485,7 @@ impl Owner {
                 address,
                 reply,
             } => reply.send(self.host.flows(limit, address)).is_ok(),
+            Question::Parameters(reply) => reply.send(self.parameters.list()).is_ok(),
             Question::Drift(reply) => reply.send(self.host.drift()).is_ok(),
         };
     }
@@ -499,7 +523,8 @@ impl Owner {
                 });
             }
         };
-        for problem in computed.chain(absent) {
+        let parameters = self.parameters.problems().iter().cloned();
+        for problem in computed.chain(absent).chain(parameters) {
             add(problem.object, problem.field, problem.reason);
         }
         let node = self.node();
@@ -591,6 +616,11 @@ impl Owner {
     fn store_kind(&self) -> &'static str {
         self.config.datastore.kind().as_str()
     }
+}
+
+fn resync_interval(config: &Config) -> Option<Duration> {
+    let seconds = Some(config.resync_interval).filter(|seconds| *seconds > 0);
+    seconds.map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 /// The state of an endpoint whose packets are judged and forwarded.

@@ -41,6 +41,14 @@ impl Pace {
         pace
     }
 
+    /// Compares at another interval from now on, if it is another.
+    pub fn set_interval(&mut self, interval: Option<Duration>, now: Instant, random: f64) {
+        if self.interval != interval {
+            self.interval = interval;
+            self.resynced(now, random);
+        }
+    }
+
     /// Notes that something changed that the next flush must see.
     pub fn changed(&mut self, now: Instant) {
         self.first_change.get_or_insert(now);
@@ -146,5 +154,22 @@ mod tests {
         );
         pace.doubt(start);
         assert_eq!(pace.next(), Some((start, Due::Resync)));
+        let later = start + Duration::from_secs(50);
+        pace.set_interval(Some(Duration::from_secs(10)), later, 0.5);
+        assert_eq!(
+            pace.next(),
+            Some((start + Duration::from_mins(1), Due::Resync))
+        );
+        pace.set_interval(
+            Some(Duration::from_secs(10)),
+            later + Duration::from_secs(5),
+            0.5,
+        );
+        assert_eq!(
+            pace.next(),
+            Some((start + Duration::from_mins(1), Due::Resync))
+        );
+        pace.set_interval(None, later, 0.5);
+        assert_eq!(pace.next(), None);
     }
 }

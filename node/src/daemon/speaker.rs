@@ -1,12 +1,13 @@
 //! From the calculation's BGP settings to the speaker's configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cleat_bgp::config::{GracefulRestart, PeerConfig};
 use cleat_bgp::{Config, Family, Origin, PeerAddress};
+use cleat_datastore::value::Community;
 use ipnet::IpNet;
 
 use crate::calc::{Bgp, PeerWish};
@@ -57,8 +58,29 @@ pub fn names(bgp: &Bgp) -> Arc<BTreeMap<PeerAddress, String>> {
 }
 
 /// What is told of each originated prefix.
-pub fn originated(prefixes: impl Iterator<Item = IpNet>) -> BTreeMap<IpNet, Origin> {
-    prefixes.map(|prefix| (prefix, Origin::default())).collect()
+pub fn originated(bgp: &Bgp, prefixes: impl Iterator<Item = IpNet>) -> BTreeMap<IpNet, Origin> {
+    prefixes
+        .map(|prefix| (prefix, origin(bgp, prefix)))
+        .collect()
+}
+
+/// The communities of all prefixes around this one.
+fn origin(bgp: &Bgp, prefix: IpNet) -> Origin {
+    let mut origin = Origin::default();
+    let around = bgp
+        .communities
+        .iter()
+        .filter(|(net, _)| net.contains(&prefix));
+    let communities: BTreeSet<Community> = around.flat_map(|(_, values)| values).copied().collect();
+    for community in communities {
+        match community {
+            Community::Standard(high, low) => origin
+                .communities
+                .push(u32::from(high) << 16 | u32::from(low)),
+            Community::Large(a, b, c) => origin.large_communities.push([a, b, c]),
+        }
+    }
+    origin
 }
 
 fn peer(bgp: &Bgp, reach: &impl Reach, address: IpAddr, port: u16, wish: &PeerWish) -> PeerConfig {

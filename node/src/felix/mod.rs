@@ -24,6 +24,8 @@ use std::sync::Arc;
 use cleat_datastore::resource::FelixConfiguration;
 use cleat_datastore::{Key, Kind, Problem};
 
+use crate::output::answers;
+
 pub use local::{Local, LocalError, Said};
 pub use schema::{Schema, Value};
 pub use settings::{FlowTimeout, Listen, Reporting, Settings};
@@ -123,6 +125,27 @@ impl Effective {
     /// What somebody should mend.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Every parameter, for people.
+    pub fn list(&self) -> Vec<answers::Parameter> {
+        let parameter = |effect: &Effect| answers::Parameter {
+            name: effect.param.name.to_owned(),
+            field: effect.param.field.to_owned(),
+            value: effect.value.to_string(),
+            source: effect.source.to_string(),
+            used: effect.param.used.to_string(),
+            overridden: effect
+                .overridden
+                .iter()
+                .map(|(source, value)| answers::Overridden {
+                    source: source.to_string(),
+                    value: value.clone(),
+                })
+                .collect(),
+            fault: effect.fault.clone(),
+        };
+        self.effects.iter().map(parameter).collect()
     }
 
     /// Parameters that somebody set to something else than the default, and that have no effect here.

@@ -28,7 +28,12 @@ pub struct RouteKey {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
     /// To whoever is behind an interface.
-    Dev(u32),
+    Dev {
+        /// The interface.
+        ifindex: u32,
+        /// The source of the host's own packets there; none for what the kernel finds.
+        source: Option<IpAddr>,
+    },
     /// Nowhere.
     Blackhole,
     /// To these next hops, sharing the load.
@@ -153,9 +158,11 @@ impl Table<RouteKey, Way> for Routes<'_> {
     fn put(&mut self, key: &RouteKey, way: &Way) -> io::Result<()> {
         let mut message = self.message(key);
         match way {
-            Way::Dev(ifindex) => {
+            Way::Dev { ifindex, source } => {
                 message.header.scope = RouteScope::Link;
                 message.attributes.push(RouteAttribute::Oif(*ifindex));
+                let source = source.map(|source| RouteAttribute::PrefSource(source.into()));
+                message.attributes.extend(source);
             }
             Way::Blackhole => message.header.kind = RouteType::BlackHole,
             Way::Via(next_hops) => {
@@ -243,12 +250,13 @@ fn parse(message: &RouteMessage) -> Option<(RouteKey, Way)> {
         _ => return None,
     };
     let (mut destination, mut metric) = (unspecified, 0);
-    let (mut oif, mut single, mut several) = (None, None, None);
+    let (mut oif, mut single, mut several, mut source) = (None, None, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => destination = ip(address)?,
             RouteAttribute::Priority(priority) => metric = *priority,
             RouteAttribute::Oif(index) => oif = Some(*index),
+            RouteAttribute::PrefSource(address) => source = Some(ip(address)?),
             RouteAttribute::Gateway(address) => single = Some(ip(address)?),
             RouteAttribute::MultiPath(hops) => several = Some(hops),
             _ => {}
@@ -276,7 +284,7 @@ fn parse(message: &RouteMessage) -> Option<(RouteKey, Way)> {
         (RouteType::Unicast, None, Some(gateway), index) => {
             Way::Via([seen(gateway, index.unwrap_or(0))].into())
         }
-        (RouteType::Unicast, None, None, Some(index)) => Way::Dev(index),
+        (RouteType::Unicast, None, None, Some(ifindex)) => Way::Dev { ifindex, source },
         _ => Way::Other,
     };
     Some((key, way))

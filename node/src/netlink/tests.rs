@@ -91,12 +91,21 @@ fn routes_of_every_sort_are_written_read_back_replaced_and_removed() {
                 Way::Blackhole,
                 gateways(&[two, one]),
                 gateways(&[two]),
-                Way::Dev(index),
+                Way::Dev {
+                    ifindex: index,
+                    source: None,
+                },
                 gateways(&[one, two]),
             ];
             for way in ways {
                 delta.want(key(net), Some(way.clone()));
-                delta.want(key(local), Some(Way::Dev(index)));
+                delta.want(
+                    key(local),
+                    Some(Way::Dev {
+                        ifindex: index,
+                        source: None,
+                    }),
+                );
                 let mut table = Routes::new(&mut netlink, PROTOCOL, &mut ours);
                 delta.resync(&mut table).unwrap();
                 let applied = delta.apply_puts(&mut table);

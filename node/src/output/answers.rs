@@ -262,6 +262,38 @@ pub struct Drift {
     pub reason: String,
 }
 
+/// A parameter of Felix as it holds on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Parameter {
+    /// Its name in variables and in `felix.cfg`.
+    pub name: String,
+    /// The field of FelixConfiguration, if there is one.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub field: String,
+    /// What holds.
+    pub value: String,
+    /// Who said so.
+    pub source: String,
+    /// Whether cleat acts on it: `live`, `at start` or `no`.
+    pub used: String,
+    /// What weaker levels said in vain, the strongest first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub overridden: Vec<Overridden>,
+    /// Why the default holds in place of what the source said.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fault: Option<String>,
+}
+
+/// What a level said in vain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overridden {
+    /// The level.
+    pub source: String,
+    /// The value as it is written there.
+    pub value: String,
+}
+
 /// A BGP peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
