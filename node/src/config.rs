@@ -397,6 +397,23 @@ pub fn reference() -> String {
     out
 }
 
+/// The parameter of Felix that a field is, too.
+pub fn parameter_of(key: &str) -> Option<&'static str> {
+    let found = PARAMETERS.iter().find(|(_, known)| *known == key)?;
+    Some(found.0)
+}
+
+/// Whether a parameter of Felix has a field here.
+pub fn has_field(parameter: &str) -> bool {
+    let mut known = PARAMETERS.iter().chain(&LOCAL_PARAMETERS);
+    known.any(|(name, _)| *name == parameter)
+}
+
+/// Whether a field takes effect while the daemon runs: when a FelixConfiguration changes, or on SIGHUP.
+pub fn is_live(key: &str) -> bool {
+    parameter_of(key).is_some() || key.starts_with("bgp.")
+}
+
 /// Tells Felix's levels what cleat's own file says, and what was made of the parameters that only the host may set.
 fn give_values(felix: &mut felix::Local, config: &Config, origins: &BTreeMap<String, Origin>) {
     let values = serde_yaml::to_value(config).unwrap_or_default();
