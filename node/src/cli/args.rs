@@ -260,6 +260,12 @@ pub enum Command {
         #[command(subcommand)]
         command: ShowCommand,
     },
+    /// Manages addresses: pools, blocks, handles.
+    Ipam {
+        /// What to do.
+        #[command(subcommand)]
+        command: super::ipam::IpamCommand,
+    },
     /// Shows and explains the configuration.
     Config {
         /// What to show.

@@ -9,6 +9,7 @@ mod columns;
 mod documents;
 mod edit;
 mod get;
+mod ipam;
 mod outcome;
 mod remove;
 mod resource_args;
@@ -29,6 +30,7 @@ use args::{
     ShowCommand,
 };
 
+use cleat_datastore::ipam::IpamError;
 use cleat_datastore::store::StoreError;
 
 use crate::config::Loaded;
@@ -84,9 +86,12 @@ impl Failure {
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
-        match error.downcast_ref::<StoreError>() {
-            Some(refused) => outcome::explain(outcome::Verb::Apply, refused),
-            None => Self::new(Code::Failed, format!("{error:#}")),
+        if let Some(refused) = error.downcast_ref::<StoreError>() {
+            outcome::explain(outcome::Verb::Apply, refused)
+        } else if let Some(refused) = error.downcast_ref::<IpamError>() {
+            ipam::failure(refused)
+        } else {
+            Self::new(Code::Failed, format!("{error:#}"))
         }
     }
 }
@@ -152,6 +157,7 @@ fn dispatch(args: &Args) -> Result<String, Failure> {
         Command::Show {
             command: ShowCommand::Drift,
         } => ask::drift(args),
+        Command::Ipam { command } => ipam::run(args, command),
         Command::Config {
             command: ConfigCommand::Show,
         } => settings::show(args),

@@ -16,17 +16,20 @@ pub fn open(config: &Datastore) -> anyhow::Result<AnyStore> {
                 .with_context(|| format!("create datastore.path {}", path.display()))?;
             Arc::new(Dir::new(path))
         }
-        StoreKind::Etcd => {
-            let mut etcd = EtcdConfig::new(&config.endpoints);
-            etcd.user = config.username.clone().zip(config.password.clone());
-            etcd.ca_file.clone_from(&config.ca_file);
-            etcd.cert_file.clone_from(&config.cert_file);
-            etcd.key_file.clone_from(&config.key_file);
-            etcd.ca_pem.clone_from(&config.ca_cert);
-            etcd.cert_pem.clone_from(&config.cert);
-            etcd.key_pem.clone_from(&config.key);
-            Arc::new(Etcd::new(etcd))
-        }
+        StoreKind::Etcd => Arc::new(Etcd::new(etcd(config))),
         StoreKind::Memory => Arc::new(Memory::new()),
     })
+}
+
+/// How to reach the etcd that the configuration names.
+pub fn etcd(config: &Datastore) -> EtcdConfig {
+    let mut etcd = EtcdConfig::new(&config.endpoints);
+    etcd.user = config.username.clone().zip(config.password.clone());
+    etcd.ca_file.clone_from(&config.ca_file);
+    etcd.cert_file.clone_from(&config.cert_file);
+    etcd.key_file.clone_from(&config.key_file);
+    etcd.ca_pem.clone_from(&config.ca_cert);
+    etcd.cert_pem.clone_from(&config.cert);
+    etcd.key_pem.clone_from(&config.key);
+    etcd
 }
