@@ -6,12 +6,7 @@ use super::*;
 fn full_world() -> World {
     let world = World::new();
     for family in FAMILIES {
-        world.pool(
-            &format!("p{:?}", family.version).to_lowercase(),
-            family.pool,
-            family.block_len,
-            json!({}),
-        );
+        world.pool(family.name(), family.pool, family.block_len, json!({}));
         world.assign(family, "a", "workload", 70).unwrap();
         world.assign(family, "b", "Other.Workload", 1).unwrap();
     }

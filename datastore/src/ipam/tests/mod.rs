@@ -4,6 +4,7 @@ mod assigning;
 mod block;
 mod documents;
 mod keeping;
+mod parity;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,6 +52,13 @@ const FAMILIES: [Family; 2] = [
 impl Family {
     fn block(&self) -> IpNet {
         self.block.parse().unwrap()
+    }
+
+    fn name(&self) -> &'static str {
+        match self.version {
+            IpVersion::V4 => "four",
+            IpVersion::V6 => "six",
+        }
     }
 
     fn host_len(&self) -> u8 {
