@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Key, Origin, Problem, Resource,
-    resource::{API_VERSION, decode_value, manifest_key},
+    resource::{API_VERSION, first, manifest_key, validate},
     yaml,
 };
 
@@ -21,13 +21,26 @@ pub struct Document {
 }
 
 impl Document {
-    /// The object itself.
+    /// The object itself, or the first thing that is wrong with it.
     pub fn decode(self) -> Result<(Key, Resource), Problem> {
+        let described = match &self.object {
+            Ok((key, _)) => key.clone(),
+            Err(problem) => return Err(problem.clone()),
+        };
+        self.validate()
+            .map_err(|problems| first(&described, problems))
+    }
+
+    /// The object itself, or everything that is wrong with it.
+    pub fn validate(self) -> Result<(Key, Resource), Vec<Problem>> {
         let Origin { file, document } = self.origin;
-        let (key, value) = self.object?;
-        match decode_value(&key, value) {
+        let (key, value) = self.object.map_err(|problem| vec![problem])?;
+        match validate(&key, value) {
             Ok(resource) => Ok((key, resource)),
-            Err(problem) => Err(problem.at(file, document)),
+            Err(problems) => Err(problems
+                .into_iter()
+                .map(|problem| problem.at(file.clone(), document))
+                .collect()),
         }
     }
 }

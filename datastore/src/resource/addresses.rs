@@ -3,13 +3,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Spec;
-use crate::Kind;
+use super::{Enabled, Spec};
+use crate::{Kind, value::Cidr};
 
 /// Addresses that are not assigned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(default)]
 pub struct IpReservationSpec {
+    /// The addresses.
+    #[serde(rename = "reservedCIDRs")]
+    pub reserved_cidrs: Vec<Cidr>,
     /// Fields that are not read here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -20,12 +23,36 @@ impl Spec for IpReservationSpec {
 }
 
 /// Settings of IPAM, as users write them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct IpamConfigurationSpec {
+    /// No address is taken from a block that is kept for another.
+    pub strict_affinity: bool,
+    /// Blocks are claimed when they are needed.
+    pub auto_allocate_blocks: bool,
+    /// How many blocks of a family a host may keep; 0 means 20.
+    pub max_blocks_per_host: u32,
+    /// Whether virtual machines keep their addresses; absent means that they do.
+    #[serde(rename = "kubeVirtVMAddressPersistence")]
+    pub vm_address_persistence: Option<Enabled>,
+    /// How long an address that was given back is not given again.
+    pub ip_cooldown_seconds: Option<u32>,
     /// Fields that are not read here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+impl Default for IpamConfigurationSpec {
+    fn default() -> Self {
+        Self {
+            strict_affinity: false,
+            auto_allocate_blocks: true,
+            max_blocks_per_host: 0,
+            vm_address_persistence: None,
+            ip_cooldown_seconds: None,
+            extra: Map::new(),
+        }
+    }
 }
 
 impl Spec for IpamConfigurationSpec {

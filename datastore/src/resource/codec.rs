@@ -5,8 +5,9 @@ use serde_json::{Map, Value};
 
 use super::{
     API_VERSION, Object, Resource, Spec,
-    check::{Check, Fault},
-    for_each_kind, typed_resource,
+    blanks::Blanks,
+    check::{Check, Fault, Faults},
+    for_each_kind, schema, typed_resource,
 };
 use crate::{
     Key, Kind, Problem,
@@ -42,7 +43,51 @@ pub fn decode_value(key: &Key, value: Value) -> Result<Resource, Problem> {
     if let Key::IpamBlock { .. } | Key::IpamConfig = key {
         return decode_ipam(key, value.to_string().as_bytes());
     }
-    decode_parts(key, value).map_err(|fault| Problem::new(key, fault.field, fault.reason))
+    let problem = |fault: Fault| Problem::new(key, fault.field, fault.reason);
+    let resource = decode_parts(key, value).map_err(problem)?;
+    let mut faults = Faults::lenient();
+    for_each_kind!(&resource, object => object.check(&mut faults), _other => ());
+    match faults.into_found().into_iter().next() {
+        None => Ok(resource),
+        Some(fault) => Err(problem(fault.of_key(key))),
+    }
+}
+
+/// The object that JSON under a key stands for, if it keeps every rule there is for those who write; or
+/// everything that is wrong with it.
+pub fn validate(key: &Key, value: Value) -> Result<Resource, Vec<Problem>> {
+    let Some(kind) = key.kind() else {
+        return decode_value(key, value).map_err(|problem| vec![problem]);
+    };
+    let mut faults = Faults::strict();
+    if let Value::Object(map) = &value {
+        let mut map = map.clone();
+        // What nests too deep is refused below.
+        if normalize(kind, &mut map).is_ok() {
+            schema::check(kind, &map, &mut faults);
+        }
+    }
+    let decoded = match decode_parts(key, value) {
+        Ok(resource) => {
+            for_each_kind!(&resource, object => object.check(&mut faults), _other => ());
+            Some(resource)
+        }
+        Err(fault) => {
+            // The same fault has been found with others already, or one inside of it.
+            if fault.field.is_empty() || !faults.within_path(&fault.field) {
+                faults.take(fault);
+            }
+            None
+        }
+    };
+    match (faults.into_found(), decoded) {
+        (found, Some(resource)) if found.is_empty() => Ok(resource),
+        (found, _) => Err(found
+            .into_iter()
+            .map(|fault| fault.of_key(key))
+            .map(|fault| Problem::new(key, fault.field, fault.reason))
+            .collect()),
+    }
 }
 
 /// What address management reads itself.
@@ -59,11 +104,20 @@ fn decode_ipam(key: &Key, bytes: &[u8]) -> Result<Resource, Problem> {
     })
 }
 
-/// The key and the object of a whole manifest, whose kind and name say where it belongs.
+/// The key and the object of a whole manifest, whose kind and name say where it belongs; or the first
+/// thing that is wrong with it.
 pub fn from_manifest(value: Value) -> Result<(Key, Resource), Problem> {
     let key = manifest_key(&value)?;
-    let resource = decode_value(&key, value)?;
-    Ok((key, resource))
+    match validate(&key, value) {
+        Ok(resource) => Ok((key, resource)),
+        Err(problems) => Err(first(&key, problems)),
+    }
+}
+
+/// The first of what is wrong with an object.
+pub(crate) fn first(key: &Key, problems: Vec<Problem>) -> Problem {
+    let nothing = || Problem::new(key, "", "is invalid");
+    problems.into_iter().next().unwrap_or_else(nothing)
 }
 
 /// The key that a manifest belongs under.
@@ -149,12 +203,20 @@ impl Resource {
             let mut whole = Map::new();
             whole.insert("kind".to_owned(), S::KIND.name().into());
             whole.insert("apiVersion".to_owned(), S::KIND.api_version().into());
-            whole.extend(plain(object));
-            if !S::KIND.has_spec()
-                && let Some(Value::Object(fields)) = whole.remove("spec")
-            {
-                whole.extend(fields);
+            let mut fields = plain(object);
+            drop_empty(&mut fields, S::EMPTY_SAYS);
+            for needed in ["metadata", "spec"] {
+                fields
+                    .entry(needed)
+                    .or_insert_with(|| Value::Object(Map::new()));
             }
+            if !S::KIND.has_spec()
+                && let Some(Value::Object(spec)) = fields.remove("spec")
+            {
+                fields.extend(spec);
+            }
+            object.metadata.blanks.fill(&mut fields);
+            whole.extend(fields);
             Value::Object(whole)
         }
         for_each_kind!(self, object => whole(object), other => Value::Object(plain(other)))
@@ -183,40 +245,31 @@ fn decode_parts(key: &Key, value: Value) -> Result<Resource, Fault> {
     let Value::Object(mut map) = value else {
         return Err(Fault::new("", "is no JSON object"));
     };
-    drop_nulls(&mut map, 0)?;
     let (kind, namespace, name) = match key {
         Key::Resource {
             kind,
             namespace,
             name,
         } => (*kind, namespace, name),
-        Key::BlockAffinity { .. } => {
-            return typed("", Value::Object(map)).map(Resource::BlockAffinity);
-        }
-        Key::IpamHandle { .. } => return typed("", Value::Object(map)).map(Resource::IpamHandle),
-        Key::IpamHost { .. } => return typed("", Value::Object(map)).map(Resource::IpamHost),
-        Key::Subnet { .. } => return typed("", Value::Object(map)).map(Resource::Subnet),
+        Key::BlockAffinity { .. } => return plain_typed(map, Resource::BlockAffinity),
+        Key::IpamHandle { .. } => return plain_typed(map, Resource::IpamHandle),
+        Key::IpamHost { .. } => return plain_typed(map, Resource::IpamHost),
+        Key::Subnet { .. } => return plain_typed(map, Resource::Subnet),
         Key::IpamBlock { .. } | Key::IpamConfig => {
-            unreachable!("address management has read them")
+            return Err(Fault::new("", "is read by address management alone"));
         }
     };
     for (field, wanted) in [("kind", kind.name()), ("apiVersion", kind.api_version())] {
         match map.remove(field) {
-            None => {}
+            None | Some(Value::Null) => {}
             Some(Value::String(text)) if text == wanted => {}
             Some(other) => return Err(Fault::new(field, format!("is {other}, not {wanted:?}"))),
         }
     }
-    if !kind.has_spec() {
-        let metadata = map.remove("metadata");
-        map = Map::from_iter([("spec".to_owned(), Value::Object(map))]);
-        map.extend(metadata.map(|metadata| ("metadata".to_owned(), metadata)));
-    }
-    for field in ["metadata", "spec"] {
-        map.entry(field)
-            .or_insert_with(|| Value::Object(Map::new()));
-    }
+    let blanks = Blanks::of(&map);
+    normalize(kind, &mut map)?;
     let mut resource = typed_resource(kind, Value::Object(map)).map_err(|fault| fault.of(kind))?;
+    let blanks = blanks.without(&resource);
     if let Some(metadata) = resource.metadata_mut() {
         if metadata.name.is_empty() {
             metadata.name.clone_from(name);
@@ -232,9 +285,35 @@ fn decode_parts(key: &Key, value: Value) -> Result<Resource, Fault> {
             return Err(Fault::new("metadata.namespace", "is not the key's"));
         }
     }
-    for_each_kind!(&resource, object => object.check(), _other => Ok(()))
-        .map_err(|fault| fault.of(kind))?;
+    if let Some(metadata) = resource.metadata_mut() {
+        metadata.blanks = blanks;
+    }
     Ok(resource)
+}
+
+/// What is no resource.
+fn plain_typed<T: DeserializeOwned>(
+    mut map: Map<String, Value>,
+    whole: impl FnOnce(T) -> Resource,
+) -> Result<Resource, Fault> {
+    drop_nulls(&mut map, 0)?;
+    typed("", Value::Object(map)).map(whole)
+}
+
+/// Brings an object into the form of all kinds: metadata and spec are there, and no nulls.
+fn normalize(kind: Kind, map: &mut Map<String, Value>) -> Result<(), Fault> {
+    drop_nulls(map, 0)?;
+    if !kind.has_spec() {
+        let metadata = map.remove("metadata");
+        let fields = std::mem::take(map);
+        map.insert("spec".to_owned(), Value::Object(fields));
+        map.extend(metadata.map(|metadata| ("metadata".to_owned(), metadata)));
+    }
+    for field in ["metadata", "spec"] {
+        map.entry(field)
+            .or_insert_with(|| Value::Object(Map::new()));
+    }
+    Ok(())
 }
 
 /// JSON to a type; what does not fit is named by its path, which begins with `root`.
@@ -260,6 +339,21 @@ pub(super) fn typed<T: DeserializeOwned>(root: &str, value: Value) -> Result<T, 
         }
         Fault::new(field, reason)
     })
+}
+
+/// Members that say nothing are not written, but for those that were read so.
+fn drop_empty(map: &mut Map<String, Value>, only_nulls: bool) {
+    map.retain(|_, value| {
+        match value {
+            Value::Object(inner) => drop_empty(inner, only_nulls),
+            Value::Array(items) => items
+                .iter_mut()
+                .filter_map(Value::as_object_mut)
+                .for_each(|item| drop_empty(item, only_nulls)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+        !value.is_null() && (only_nulls || !super::blanks::is_empty(value))
+    });
 }
 
 /// Go reads a null as a field that is not there.

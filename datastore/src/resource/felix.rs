@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     ProgramClusterRoutes, Spec,
-    check::{Check, CheckObject, Checked},
+    check::{Check, CheckObject, Faults},
 };
 use crate::{
     Kind,
@@ -442,9 +442,7 @@ impl CheckObject for Box<FelixConfigurationSpec> {}
 
 impl Check for FelixConfigurationSpec {
     // The types hold all there is to hold; no field depends on another.
-    fn check(&self) -> Checked {
-        Ok(())
-    }
+    fn check(&self, _: &mut Faults) {}
 }
 
 types::settings! {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     KubeControllersConfiguration, Metadata, Object, Spec,
-    check::{Check, CheckObject, Checked, Fault},
+    check::{Check, CheckObject, Fault, Faults},
     codec::typed,
     felix::types::{self, Regex, Toggle, Within, forms, words},
 };
@@ -172,41 +172,36 @@ fn status(
 }
 
 impl CheckObject for Box<KubeControllersConfigurationSpec> {
-    fn check_object(object: &Object<Self>) -> Checked {
-        let status = status(object)?;
-        status.running_config.map_or(Ok(()), |running| {
-            running.check().map_err(|fault| {
-                Fault::new(
-                    format!("status.runningConfig.{}", fault.field),
-                    fault.reason,
-                )
-            })
-        })
+    fn check_status(status: &Value, faults: &mut Faults) {
+        match typed::<KubeControllersConfigurationStatus>("status", status.clone()) {
+            Ok(status) => {
+                if let Some(running) = status.running_config {
+                    faults.at("status.runningConfig", |faults| running.check(faults));
+                }
+            }
+            Err(fault) => faults.take(fault),
+        }
     }
 }
 
 impl Check for KubeControllersConfigurationSpec {
-    fn check(&self) -> Checked {
-        let node = self.controllers.as_ref().and_then(|all| all.node.as_ref());
-        let templates = node
-            .and_then(|node| node.host_endpoint.as_ref()?.templates.as_ref())
-            .into_iter()
-            .flatten();
-        for (index, template) in templates.enumerate() {
-            // Labels and annotations obey the same rules wherever they stand.
-            let metadata = Metadata {
-                labels: template.labels.clone().unwrap_or_default(),
-                annotations: template.annotations.clone().unwrap_or_default(),
-                ..Metadata::default()
-            };
-            metadata.check().map_err(|fault| {
-                let path = format!(
-                    "controllers.node.hostEndpoint.templates[{index}].{}",
-                    fault.field
-                );
-                Fault::new(path, fault.reason)
-            })?;
+    fn check(&self, faults: &mut Faults) {
+        if !faults.is_strict() {
+            return;
         }
-        Ok(())
+        let node = self.controllers.as_ref().and_then(|all| all.node.as_ref());
+        let templates = node.and_then(|node| node.host_endpoint.as_ref()?.templates.as_deref());
+        let templates = templates.unwrap_or_default();
+        faults.at("controllers.node.hostEndpoint", |faults| {
+            faults.each("templates", templates, |template, faults| {
+                // Labels and annotations obey the same rules wherever they stand.
+                let metadata = Metadata {
+                    labels: template.labels.clone().unwrap_or_default(),
+                    annotations: template.annotations.clone().unwrap_or_default(),
+                    ..Metadata::default()
+                };
+                metadata.check(faults);
+            });
+        });
     }
 }

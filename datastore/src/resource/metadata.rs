@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::blanks::Blanks;
+
 /// An object's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,4 +35,7 @@ pub struct Metadata {
     /// Fields that are not read here.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+    /// What the object was read with that says nothing, to be written again.
+    #[serde(skip)]
+    pub blanks: Blanks,
 }

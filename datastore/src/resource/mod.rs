@@ -10,9 +10,11 @@
 mod addresses;
 mod bgp;
 mod bgp_filter;
+mod blanks;
 mod check;
 mod cluster;
 mod codec;
+mod condition;
 pub mod felix;
 mod host_endpoint;
 pub mod kube_controllers;
@@ -23,9 +25,11 @@ mod node;
 mod node_status;
 mod policy;
 pub(crate) mod policy_name;
+mod schema;
 mod service;
 mod staged;
 mod subnet;
+mod words;
 mod workload;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -43,14 +47,22 @@ pub use bgp::{
     CommunityName, NextHopMode, PrefixAdvertisement, ProgramClusterRoutes, ReversePeering,
     SecretKeyRef, SourceAddress,
 };
-pub use bgp_filter::BgpFilterSpec;
+pub use blanks::Blanks;
+pub use bgp_filter::{
+    AddCommunity, BgpFilterRule, BgpFilterSpec, CommunityMatch, FilterAction, MatchOperator,
+    PeerType, PrefixLengthRange, PrependAsPath, RouteOperation, RouteSource, SetPriority,
+};
 pub use cluster::ClusterInformationSpec;
-pub(crate) use codec::manifest_key;
-pub use codec::{MAX_VALUE_LEN, decode, decode_value, from_manifest};
+pub(crate) use codec::{first, manifest_key};
+pub use codec::{MAX_VALUE_LEN, decode, decode_value, from_manifest, validate};
+pub use condition::{Condition, ConditionStatus, ConditionsStatus};
 pub use felix::FelixConfigurationSpec;
-pub use host_endpoint::HostEndpointSpec;
+pub use host_endpoint::{HostEndpointPort, HostEndpointSpec};
 pub use kube_controllers::KubeControllersConfigurationSpec;
-pub use live_migration::LiveMigrationSpec;
+pub use live_migration::{
+    LiveMigrationSpec, MigrationSource, MigrationTarget, WorkloadEndpointIdentifier,
+    WorkloadIdentifier,
+};
 pub use metadata::Metadata;
 pub use network::{
     AllowedUse, AssignmentMode, EncapMode, GlobalNetworkSetSpec, IpPoolSpec, NetworkSetSpec,
@@ -59,16 +71,30 @@ pub use network::{
 pub use node::{
     AddressType, BgpNode, NodeAddress, NodeInterface, NodeSpec, NodeStatus, OrchRef, WireGuard,
 };
-pub use node_status::CalicoNodeStatusSpec;
+pub use node_status::{
+    AgentStatus, BgpStatus, CalicoNodeStatusSpec, CalicoNodeStatusStatus, LearnedFrom, PeerOrigin,
+    PeerStatus, RouteOrigin, RouteStatus, RouteTable, RoutesStatus, SessionState, SpeakerState,
+    SpeakerStatus, StatusClass,
+};
 pub use policy::{
     EntityRule, GlobalNetworkPolicySpec, HttpMatch, HttpPath, Icmp, NetworkPolicySpec, PolicyType,
     Rule, RuleMetadata, ServiceAccounts, ServiceMatch,
 };
-pub use service::{EndpointSliceSpec, ServiceSpec};
+pub use service::{
+    ClientIpConfig, ClusterIp, Endpoint, EndpointConditions, EndpointHints, EndpointSliceSpec,
+    IpFamily, IpFamilyPolicy, IpMode, LoadBalancerIngress, LoadBalancerStatus, NameHint,
+    ObjectReference, SERVICE_NAME_LABEL, ServicePort, ServiceSpec, ServiceStatus, ServiceType,
+    SessionAffinity, SessionAffinityConfig, SliceAddressType, SlicePort, TargetPort,
+    TrafficPolicy, TransportProtocol,
+};
 pub use staged::{
-    StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec, StagedNetworkPolicySpec,
+    IpBlock, KubernetesEgressRule, KubernetesIngressRule, KubernetesPeer, KubernetesPort,
+    LabelOperator, LabelRequirement, LabelSelector, StagedAction, StagedGlobalNetworkPolicySpec,
+    StagedKubernetesNetworkPolicySpec, StagedNetworkPolicySpec,
 };
 pub use subnet::{HostRoute, Subnet};
+pub use words::Enabled;
+pub(crate) use words::words;
 pub use workload::{EndpointPort, IpNat, PortProtocol, QosControls, WorkloadEndpointSpec};
 
 /// A v3 resource: its metadata and its specification.
@@ -78,7 +104,8 @@ pub struct Object<S> {
     pub metadata: Metadata,
     /// What the object is to be.
     pub spec: S,
-    /// Fields that are not read here, kept for the next writer; `status` is among them.
+    /// Fields that are not read here, kept for the next writer; `status` is among them, which kinds that
+    /// have one read with a method of that name.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -87,6 +114,8 @@ pub struct Object<S> {
 pub trait Spec: Clone + PartialEq + Serialize + DeserializeOwned {
     /// The kind.
     const KIND: Kind;
+    /// Whether an empty list says something that an absent one does not.
+    const EMPTY_SAYS: bool = false;
 }
 
 /// Settings of the speaker, for all nodes (`default`) or one (`node.NAME`).
@@ -250,6 +279,28 @@ kinds! {
 }
 use for_each_kind;
 
+/// The status that an object carries beside its specification.
+fn status_of<T: DeserializeOwned>(extra: &Map<String, Value>) -> Option<T> {
+    // Decoding has refused a status of another shape; an object made by hand may have one.
+    serde_json::from_value(extra.get("status")?.clone()).ok()
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands the field over so"
+)]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands the field over so"
+)]
+fn is_zero(port: &u16) -> bool {
+    *port == 0
+}
+
 impl Resource {
     /// The kind of a resource.
     pub fn kind(&self) -> Option<Kind> {
@@ -294,6 +345,10 @@ impl Resource {
             &policy.spec.tier
         } else if let Resource::NetworkPolicy(policy) = self {
             &policy.spec.tier
+        } else if let Resource::StagedGlobalNetworkPolicy(policy) = self {
+            &policy.spec.policy.tier
+        } else if let Resource::StagedNetworkPolicy(policy) = self {
+            &policy.spec.policy.tier
         } else {
             return None;
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Rule, Spec, policy::is_false};
+use super::{Rule, Spec};
 use crate::{
     Kind,
     selector::Selector,
@@ -36,13 +36,13 @@ pub struct IpPoolSpec {
     )]
     pub vxlan_mode: Option<EncapMode>,
     /// Whether traffic that leaves the pools takes the node's address.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub nat_outgoing: bool,
     /// Whether no address is taken from it any more.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub disabled: bool,
     /// Whether its routes are kept from BGP peers.
-    #[serde(default, rename = "disableBGPExport", skip_serializing_if = "is_false")]
+    #[serde(default, rename = "disableBGPExport", skip_serializing_if = "super::is_false")]
     pub disable_bgp_export: bool,
     /// The nodes that use it; absent means all.
     #[serde(

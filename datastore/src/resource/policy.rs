@@ -123,13 +123,13 @@ pub struct GlobalNetworkPolicySpec {
     )]
     pub service_account_selector: Option<Selector>,
     /// Applied before connections are tracked; host endpoints only.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub do_not_track: bool,
     /// Applied before addresses are translated; host endpoints only.
-    #[serde(default, rename = "preDNAT", skip_serializing_if = "is_false")]
+    #[serde(default, rename = "preDNAT", skip_serializing_if = "super::is_false")]
     pub pre_dnat: bool,
     /// Applied to forwarded traffic too; host endpoints only.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub apply_on_forward: bool,
     /// Hints that never change what is enforced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -313,12 +313,4 @@ pub struct RuleMetadata {
     /// Notes of clients.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde hands the field over so"
-)]
-pub(super) fn is_false(flag: &bool) -> bool {
-    !flag
 }

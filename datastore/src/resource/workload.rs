@@ -128,7 +128,7 @@ pub struct EndpointPort {
     /// The port.
     pub port: u16,
     /// A port of the host that leads to it; 0 for none.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_zero")]
     pub host_port: u16,
     /// The host's address that has the port; absent means any.
     #[serde(
@@ -185,12 +185,4 @@ pub struct QosControls {
     pub dscp: Option<Dscp>,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde hands the field over so"
-)]
-fn is_zero(port: &u16) -> bool {
-    *port == 0
 }

@@ -385,7 +385,9 @@ async fn store<B: Backend>(
     condition: Condition,
 ) -> Result<Entry, StoreError> {
     let bytes = resource.encode();
-    // What would not be read back must not be written.
+    // What breaks a rule must not be written, and neither what would not be read back.
+    crate::resource::validate(&key, resource.to_value())
+        .map_err(|problems| crate::resource::first(&key, problems))?;
     crate::resource::decode(&key, &bytes)?;
     let revision = backend.put(&key, bytes, condition).await?;
     if let Some(metadata) = resource.metadata_mut() {

@@ -2,65 +2,73 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checked, Fault, require};
+use super::Faults;
 
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 const MAX_ANNOTATIONS: usize = 256 << 10;
 
 /// A name of most objects.
-pub(super) fn check_name(name: &str) -> Checked {
-    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    require(
-        is_word(name, MAX_NAME, |byte| byte.is_ascii_alphanumeric(), inner),
-        "",
-        || format!("{name:?} is no name of letters, digits, `-`, `_` and `.`"),
-    )
+pub(crate) fn check_name(name: &str, faults: &mut Faults) {
+    let alphanumeric = |byte: u8| byte.is_ascii_alphanumeric();
+    faults.require(is_word(name, MAX_NAME, alphanumeric, is_inner), "", || {
+        format!("{name:?} is no name of letters, digits, `-`, `_` and `.`")
+    });
+}
+
+/// A name of a profile, as readers of endpoints have it.
+pub(super) fn check_profile_name(name: &str, faults: &mut Faults) {
+    if faults.is_strict() {
+        return check_name(name, faults);
+    }
+    let inner = |byte: u8| is_inner(byte) || byte == b'/';
+    faults.require(is_word(name, MAX_NAME, inner, inner), "", || {
+        format!("{name:?} is no name of a profile")
+    });
 }
 
 /// A DNS label, RFC 1123 §2.1.
-pub(super) fn check_dns_label(name: &str) -> Checked {
-    require(is_dns_label(name), "", || {
+pub(super) fn check_dns_label(name: &str, faults: &mut Faults) {
+    faults.require(is_dns_label(name), "", || {
         format!("{name:?} is no name of lower-case letters, digits and `-`")
-    })
+    });
 }
 
 /// A policy's name: one label, or a tier's name and a label; what orchestrators write may have more.
-pub(super) fn check_policy_name(name: &str, orchestrators: &[&str]) -> Checked {
+pub(super) fn check_policy_name(name: &str, orchestrators: &[&str], faults: &mut Faults) {
     let written_by_one = orchestrators.iter().any(|prefix| name.starts_with(prefix));
     let fits = is_dns_subdomain(name) && (written_by_one || name.matches('.').count() <= 1);
-    require(fits, "", || {
+    faults.require(fits, "", || {
         format!(
             "{name:?} is no name of lower-case letters, digits and `-`, with a tier's before it or without"
         )
-    })
+    });
 }
 
-pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Checked {
+pub(super) fn check_labels(labels: &BTreeMap<String, String>, faults: &mut Faults) {
+    let alphanumeric = |byte: u8| byte.is_ascii_alphanumeric();
     for (key, value) in labels {
-        check_key(key, false)?;
-        let alphanumeric = |byte: u8| byte.is_ascii_alphanumeric();
+        check_key(key, false, faults);
         let fits = value.is_empty() || is_word(value, MAX_LABEL, alphanumeric, is_inner);
-        require(fits, &format!("[{key:?}]"), || {
+        faults.require(fits, &format!("[{key:?}]"), || {
             format!(
                 "{value:?} is no value of at most {MAX_LABEL} letters, digits, `-`, `_` and `.`"
             )
-        })?;
+        });
     }
-    Ok(())
 }
 
-pub(super) fn check_annotations(annotations: &BTreeMap<String, String>) -> Checked {
+pub(super) fn check_annotations(annotations: &BTreeMap<String, String>, faults: &mut Faults) {
     for key in annotations.keys() {
-        check_key(key, true)?;
+        check_key(key, true, faults);
     }
     let size: usize = annotations
         .iter()
         .map(|(key, value)| key.len() + value.len())
         .sum();
-    require(size <= MAX_ANNOTATIONS, "", || {
+    faults.require(size <= MAX_ANNOTATIONS, "", || {
         format!("take {size} bytes, more than {MAX_ANNOTATIONS}")
-    })
+    });
 }
 
 pub(super) fn is_dns_subdomain(name: &str) -> bool {
@@ -79,7 +87,7 @@ fn is_lower(label: &str, max: usize) -> bool {
 }
 
 /// A key of a label or annotation: a name, with a domain and a slash before it or without.
-fn check_key(key: &str, any_case: bool) -> Checked {
+fn check_key(key: &str, any_case: bool, faults: &mut Faults) {
     let lowered = if any_case {
         key.to_ascii_lowercase()
     } else {
@@ -90,12 +98,12 @@ fn check_key(key: &str, any_case: bool) -> Checked {
         None => (None, lowered.as_str()),
     };
     let alphanumeric = |byte: u8| byte.is_ascii_alphanumeric();
-    if is_word(name, MAX_LABEL, alphanumeric, is_inner) && domain.is_none_or(is_dns_subdomain) {
-        Ok(())
-    } else {
-        let reason = "is no key of letters, digits, `-`, `_` and `.`, with a domain and `/` before it or without";
-        Err(Fault::new(format!("[{key:?}]"), reason))
-    }
+    let fits = is_word(name, MAX_LABEL, alphanumeric, is_inner) && domain.is_none_or(is_dns_subdomain);
+    faults.require(
+        fits,
+        &format!("[{key:?}]"),
+        || "is no key of letters, digits, `-`, `_` and `.`, with a domain and `/` before it or without",
+    );
 }
 
 fn is_inner(byte: u8) -> bool {

@@ -51,11 +51,13 @@ fn verdicts_are_those_of_calico() {
     assert!(looked_at > 95, "{looked_at} cases");
 }
 
-fn spec<T: serde::de::DeserializeOwned + Check>(value: Value) -> Checked {
-    typed::<T>("", value)?.check()
+fn spec<T: serde::de::DeserializeOwned + Check>(value: Value) -> Result<(), Fault> {
+    let mut faults = Faults::strict();
+    typed::<T>("", value)?.check(&mut faults);
+    faults.into_found().into_iter().next().map_or(Ok(()), Err)
 }
 
-fn controllers(value: Value) -> Checked {
+fn controllers(value: Value) -> Result<(), Fault> {
     spec::<KubeControllersConfigurationSpec>(value)
 }
 
