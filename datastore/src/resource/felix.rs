@@ -436,6 +436,7 @@ types::settings! {
 // In a box: every object takes the room of the largest, and there are many of the small ones.
 impl Spec for Box<FelixConfigurationSpec> {
     const KIND: Kind = Kind::FelixConfiguration;
+    const EMPTY_SAYS: bool = true;
 }
 
 impl CheckObject for Box<FelixConfigurationSpec> {}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    KubeControllersConfiguration, Metadata, Object, Spec,
+    KubeControllersConfiguration, Metadata, Spec,
     check::{Check, CheckObject, Fault, Faults},
     codec::typed,
     felix::types::{self, Regex, Toggle, Within, forms, words},
@@ -152,6 +152,7 @@ types::settings! {
 // In a box: every object takes the room of the largest, and there are many of the small ones.
 impl Spec for Box<KubeControllersConfigurationSpec> {
     const KIND: Kind = Kind::KubeControllersConfiguration;
+    const EMPTY_SAYS: bool = true;
 }
 
 impl KubeControllersConfiguration {
@@ -172,7 +173,7 @@ fn status(
 }
 
 impl CheckObject for Box<KubeControllersConfigurationSpec> {
-    fn check_status(status: &Value, faults: &mut Faults) {
+    fn check_status(status: &serde_json::Value, faults: &mut Faults) {
         match typed::<KubeControllersConfigurationStatus>("status", status.clone()) {
             Ok(status) => {
                 if let Some(running) = status.running_config {

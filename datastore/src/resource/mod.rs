@@ -47,14 +47,14 @@ pub use bgp::{
     CommunityName, NextHopMode, PrefixAdvertisement, ProgramClusterRoutes, ReversePeering,
     SecretKeyRef, SourceAddress,
 };
-pub use blanks::Blanks;
 pub use bgp_filter::{
     AddCommunity, BgpFilterRule, BgpFilterSpec, CommunityMatch, FilterAction, MatchOperator,
     PeerType, PrefixLengthRange, PrependAsPath, RouteOperation, RouteSource, SetPriority,
 };
+pub use blanks::Blanks;
 pub use cluster::ClusterInformationSpec;
-pub(crate) use codec::{first, manifest_key};
 pub use codec::{MAX_VALUE_LEN, decode, decode_value, from_manifest, validate};
+pub(crate) use codec::{first, manifest_key};
 pub use condition::{Condition, ConditionStatus, ConditionsStatus};
 pub use felix::FelixConfigurationSpec;
 pub use host_endpoint::{HostEndpointPort, HostEndpointSpec};
@@ -84,8 +84,8 @@ pub use service::{
     ClientIpConfig, ClusterIp, Endpoint, EndpointConditions, EndpointHints, EndpointSliceSpec,
     IpFamily, IpFamilyPolicy, IpMode, LoadBalancerIngress, LoadBalancerStatus, NameHint,
     ObjectReference, SERVICE_NAME_LABEL, ServicePort, ServiceSpec, ServiceStatus, ServiceType,
-    SessionAffinity, SessionAffinityConfig, SliceAddressType, SlicePort, TargetPort,
-    TrafficPolicy, TransportProtocol,
+    SessionAffinity, SessionAffinityConfig, SliceAddressType, SlicePort, TargetPort, TrafficPolicy,
+    TransportProtocol,
 };
 pub use staged::{
     IpBlock, KubernetesEgressRule, KubernetesIngressRule, KubernetesPeer, KubernetesPort,

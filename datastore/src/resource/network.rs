@@ -42,7 +42,11 @@ pub struct IpPoolSpec {
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub disabled: bool,
     /// Whether its routes are kept from BGP peers.
-    #[serde(default, rename = "disableBGPExport", skip_serializing_if = "super::is_false")]
+    #[serde(
+        default,
+        rename = "disableBGPExport",
+        skip_serializing_if = "super::is_false"
+    )]
     pub disable_bgp_export: bool,
     /// The nodes that use it; absent means all.
     #[serde(

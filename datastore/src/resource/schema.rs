@@ -27,7 +27,9 @@ pub(super) fn check(kind: Kind, object: &Map<String, Value>, faults: &mut Faults
         return;
     };
     if let Some(Value::Object(spec)) = object.get("spec") {
-        faults.at("spec", |faults| fields.check_fields(spec, &["status"], faults, 0));
+        faults.at("spec", |faults| {
+            fields.check_fields(spec, &["status"], faults, 0)
+        });
     }
     if let (Some(field), Some(status)) = (fields.fields.get("status"), object.get("status")) {
         faults.at("status", |faults| field.check(status, faults, 0));
@@ -283,7 +285,9 @@ impl Field {
             }
             Value::Array(list) => {
                 if let Some(items) = &self.items {
-                    faults.each("", list, |item, faults| items.check(item, faults, depth + 1));
+                    faults.each("", list, |item, faults| {
+                        items.check(item, faults, depth + 1)
+                    });
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -319,8 +323,16 @@ impl Constraints {
             Value::Array(list) if list.is_empty() && !self.required => {}
             Value::Array(list) => {
                 for (bound, fits, word) in [
-                    (self.min_items, self.min_items.is_none_or(|min| list.len() >= min), "fewer"),
-                    (self.max_items, self.max_items.is_none_or(|max| list.len() <= max), "more"),
+                    (
+                        self.min_items,
+                        self.min_items.is_none_or(|min| list.len() >= min),
+                        "fewer",
+                    ),
+                    (
+                        self.max_items,
+                        self.max_items.is_none_or(|max| list.len() <= max),
+                        "more",
+                    ),
                 ] {
                     faults.require(fits, "", || {
                         let bound = bound.unwrap_or_default();
@@ -341,8 +353,16 @@ impl Constraints {
         }
         let len = text.chars().count();
         for (bound, fits, word) in [
-            (self.min_length, self.min_length.is_none_or(|min| len >= min), "fewer"),
-            (self.max_length, self.max_length.is_none_or(|max| len <= max), "more"),
+            (
+                self.min_length,
+                self.min_length.is_none_or(|min| len >= min),
+                "fewer",
+            ),
+            (
+                self.max_length,
+                self.max_length.is_none_or(|max| len <= max),
+                "more",
+            ),
         ] {
             faults.require(fits, "", || {
                 let bound = bound.unwrap_or_default();
@@ -363,7 +383,9 @@ impl Constraints {
 
     fn check_number(&self, number: &Number, faults: &mut Faults) {
         let value = number.as_f64().unwrap_or(f64::NAN);
-        let is_i32 = number.as_i64().is_some_and(|value| i32::try_from(value).is_ok());
+        let is_i32 = number
+            .as_i64()
+            .is_some_and(|value| i32::try_from(value).is_ok());
         let low = self.minimum.unwrap_or(f64::NEG_INFINITY);
         let high = self.maximum.unwrap_or(f64::INFINITY);
         faults.within("", Some(value), low, high);

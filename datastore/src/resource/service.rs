@@ -238,16 +238,23 @@ impl ServicePort {
 impl ServiceSpec {
     /// Whether it has no address: its name stands for its backends.
     pub fn is_headless(&self) -> bool {
-        self.cluster_ip == Some(ClusterIp::None) || self.cluster_ips.first() == Some(&ClusterIp::None)
+        self.cluster_ip == Some(ClusterIp::None)
+            || self.cluster_ips.first() == Some(&ClusterIp::None)
     }
 
     /// Every address of the cluster that it has.
     pub fn cluster_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        let only = self.cluster_ip.iter().filter(|_| self.cluster_ips.is_empty());
-        self.cluster_ips.iter().chain(only).filter_map(|ip| match ip {
-            ClusterIp::Addr(addr) => Some(*addr),
-            ClusterIp::None => None,
-        })
+        let only = self
+            .cluster_ip
+            .iter()
+            .filter(|_| self.cluster_ips.is_empty());
+        self.cluster_ips
+            .iter()
+            .chain(only)
+            .filter_map(|ip| match ip {
+                ClusterIp::Addr(addr) => Some(*addr),
+                ClusterIp::None => None,
+            })
     }
 }
 
@@ -275,10 +282,16 @@ pub struct LoadBalancerStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct LoadBalancerIngress {
     /// Its address.
-    #[serde(deserialize_with = "absent_if_empty", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "absent_if_empty",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub ip: Option<IpAddr>,
     /// Its name.
-    #[serde(deserialize_with = "absent_if_empty", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "absent_if_empty",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub hostname: Option<String>,
     /// Whether packets that come from it still have its address as their destination.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -21,9 +21,15 @@ impl CheckObject for BgpConfigurationSpec {
         let (name, spec) = (object.metadata.name.as_str(), &object.spec);
         faults.at("metadata.name", |faults| check_name(name, faults));
         for (field, there) in [
-            ("nodeToNodeMeshEnabled", spec.node_to_node_mesh_enabled.is_some()),
+            (
+                "nodeToNodeMeshEnabled",
+                spec.node_to_node_mesh_enabled.is_some(),
+            ),
             ("nodeMeshPassword", spec.node_mesh_password.is_some()),
-            ("nodeMeshMaxRestartTime", spec.node_mesh_max_restart_time.is_some()),
+            (
+                "nodeMeshMaxRestartTime",
+                spec.node_mesh_max_restart_time.is_some(),
+            ),
         ] {
             faults.require(
                 name == DEFAULT || !there,
@@ -42,15 +48,22 @@ impl Check for BgpConfigurationSpec {
         let mesh = self.node_to_node_mesh_enabled != Some(false);
         for (field, there) in [
             ("nodeMeshPassword", self.node_mesh_password.is_some()),
-            ("nodeMeshMaxRestartTime", self.node_mesh_max_restart_time.is_some()),
+            (
+                "nodeMeshMaxRestartTime",
+                self.node_mesh_max_restart_time.is_some(),
+            ),
         ] {
             faults.require(mesh || !there, field, || "is of no use without the mesh");
         }
-        faults.each("ignoredInterfaces", &self.ignored_interfaces, |name, faults| {
-            faults.require(name != "*" && is_interface_pattern(name), "", || {
-                format!("{name:?} is no name of an interface, with or without `*`")
-            });
-        });
+        faults.each(
+            "ignoredInterfaces",
+            &self.ignored_interfaces,
+            |name, faults| {
+                faults.require(name != "*" && is_interface_pattern(name), "", || {
+                    format!("{name:?} is no name of an interface, with or without `*`")
+                });
+            },
+        );
         faults.each("communities", &self.communities, |community, faults| {
             faults.require(!community.name.is_empty(), "name", || "is empty");
         });
@@ -59,16 +72,23 @@ impl Check for BgpConfigurationSpec {
             "communities",
             || "are of no use without prefixAdvertisements",
         );
-        faults.each("prefixAdvertisements", &self.prefix_advertisements, |advertised, faults| {
-            let communities = &advertised.communities;
-            faults.require(!communities.is_empty(), "communities", || "is required");
-            faults.each("communities", communities, |community, faults| {
-                let named = self.communities.iter().any(|named| named.name == *community);
-                faults.require(named || community.parse::<Community>().is_ok(), "", || {
-                    format!("{community:?} is neither a community nor the name of one")
+        faults.each(
+            "prefixAdvertisements",
+            &self.prefix_advertisements,
+            |advertised, faults| {
+                let communities = &advertised.communities;
+                faults.require(!communities.is_empty(), "communities", || "is required");
+                faults.each("communities", communities, |community, faults| {
+                    let named = self
+                        .communities
+                        .iter()
+                        .any(|named| named.name == *community);
+                    faults.require(named || community.parse::<Community>().is_ok(), "", || {
+                        format!("{community:?} is neither a community nor the name of one")
+                    });
                 });
-            });
-        });
+            },
+        );
     }
 }
 
@@ -83,11 +103,26 @@ impl Check for BgpPeerSpec {
         let by_selector = self.peer_selector.is_some();
         let workloads = self.local_workload_selector.is_some();
         for (field, there, other, other_there) in [
-            ("nodeSelector", self.node_selector.is_some(), "node", self.node.is_some()),
+            (
+                "nodeSelector",
+                self.node_selector.is_some(),
+                "node",
+                self.node.is_some(),
+            ),
             ("peerSelector", by_selector, "peerIP", by_address),
-            ("peerSelector", by_selector, "asNumber", self.as_number.is_some()),
+            (
+                "peerSelector",
+                by_selector,
+                "asNumber",
+                self.as_number.is_some(),
+            ),
             ("localWorkloadSelector", workloads, "peerIP", by_address),
-            ("localWorkloadSelector", workloads, "peerSelector", by_selector),
+            (
+                "localWorkloadSelector",
+                workloads,
+                "peerSelector",
+                by_selector,
+            ),
             (
                 "nextHopMode",
                 self.next_hop_mode.is_some(),
@@ -139,7 +174,11 @@ impl BgpFilterRule {
         }
         faults.require(
             self.cidr.is_some() == self.match_operator.is_some(),
-            if self.cidr.is_some() { "matchOperator" } else { "cidr" },
+            if self.cidr.is_some() {
+                "matchOperator"
+            } else {
+                "cidr"
+            },
             || "is required: cidr and matchOperator go together",
         );
         faults.require(
@@ -158,9 +197,11 @@ impl BgpFilterRule {
             faults.within("prefixLength.max", range.max, 0, max);
         }
         if let Some(name) = &self.interface {
-            faults.require(name == "*" || is_interface_pattern(name), "interface", || {
-                format!("{name:?} is no name of an interface, with or without `*`")
-            });
+            faults.require(
+                name == "*" || is_interface_pattern(name),
+                "interface",
+                || format!("{name:?} is no name of an interface, with or without `*`"),
+            );
         }
         faults.require(
             self.operations.is_empty() || self.action == FilterAction::Accept,

@@ -73,9 +73,15 @@ impl Check for WorkloadEndpointSpec {
 
 fn check_interface(name: &str, faults: &mut Faults) {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    faults.require(is_word(name, MAX_INTERFACE, letter, letter), "interfaceName", || {
-        format!("{name:?} is no name of at most {MAX_INTERFACE} letters, digits, `_`, `.` and `-`")
-    });
+    faults.require(
+        is_word(name, MAX_INTERFACE, letter, letter),
+        "interfaceName",
+        || {
+            format!(
+                "{name:?} is no name of at most {MAX_INTERFACE} letters, digits, `_`, `.` and `-`"
+            )
+        },
+    );
 }
 
 impl Check for IpNat {
@@ -115,20 +121,50 @@ fn check_port(protocol: &Protocol, port: u16, faults: &mut Faults) {
 impl Check for QosControls {
     fn check(&self, faults: &mut Faults) {
         for (name, value, low, high) in [
-            ("ingressBandwidth", self.ingress_bandwidth, 1_000, 1_000_000_000_000_000),
-            ("egressBandwidth", self.egress_bandwidth, 1_000, 1_000_000_000_000_000),
+            (
+                "ingressBandwidth",
+                self.ingress_bandwidth,
+                1_000,
+                1_000_000_000_000_000,
+            ),
+            (
+                "egressBandwidth",
+                self.egress_bandwidth,
+                1_000,
+                1_000_000_000_000_000,
+            ),
             ("ingressBurst", self.ingress_burst, 1_000, 34_359_738_360),
             ("egressBurst", self.egress_burst, 1_000, 34_359_738_360),
-            ("ingressPeakrate", self.ingress_peakrate, 1_010, 1_010_000_000_000_000),
-            ("egressPeakrate", self.egress_peakrate, 1_010, 1_010_000_000_000_000),
+            (
+                "ingressPeakrate",
+                self.ingress_peakrate,
+                1_010,
+                1_010_000_000_000_000,
+            ),
+            (
+                "egressPeakrate",
+                self.egress_peakrate,
+                1_010,
+                1_010_000_000_000_000,
+            ),
             ("ingressMinburst", self.ingress_minburst, 1_000, 100_000_000),
             ("egressMinburst", self.egress_minburst, 1_000, 100_000_000),
             ("ingressPacketRate", self.ingress_packet_rate, 1, 10_000),
             ("egressPacketRate", self.egress_packet_rate, 1, 10_000),
             ("ingressPacketBurst", self.ingress_packet_burst, 1, 10_000),
             ("egressPacketBurst", self.egress_packet_burst, 1, 10_000),
-            ("ingressMaxConnections", self.ingress_max_connections, 1, u64::from(u32::MAX)),
-            ("egressMaxConnections", self.egress_max_connections, 1, u64::from(u32::MAX)),
+            (
+                "ingressMaxConnections",
+                self.ingress_max_connections,
+                1,
+                u64::from(u32::MAX),
+            ),
+            (
+                "egressMaxConnections",
+                self.egress_max_connections,
+                1,
+                u64::from(u32::MAX),
+            ),
         ] {
             // Zero is what Go's writers leave for "not set".
             faults.within(name, value.filter(|value| *value != 0), low, high);

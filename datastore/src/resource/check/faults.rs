@@ -165,6 +165,8 @@ impl Faults {
 
     /// Two fields of which one may be there.
     pub(crate) fn exclusive(&mut self, field: &str, there: bool, other: &str, other_there: bool) {
-        self.require(!(there && other_there), field, || format!("excludes {other}"));
+        self.require(!(there && other_there), field, || {
+            format!("excludes {other}")
+        });
     }
 }

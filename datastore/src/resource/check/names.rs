@@ -98,7 +98,8 @@ fn check_key(key: &str, any_case: bool, faults: &mut Faults) {
         None => (None, lowered.as_str()),
     };
     let alphanumeric = |byte: u8| byte.is_ascii_alphanumeric();
-    let fits = is_word(name, MAX_LABEL, alphanumeric, is_inner) && domain.is_none_or(is_dns_subdomain);
+    let fits =
+        is_word(name, MAX_LABEL, alphanumeric, is_inner) && domain.is_none_or(is_dns_subdomain);
     faults.require(
         fits,
         &format!("[{key:?}]"),

@@ -63,11 +63,17 @@ impl IpPoolSpec {
         let ipip = self.ipip_mode.is_some_and(EncapMode::is_on);
         let vxlan = self.vxlan_mode.is_some_and(EncapMode::is_on);
         faults.exclusive("vxlanMode", vxlan, "ipipMode", ipip);
-        faults.require(self.cidr.is_v4() || !ipip, "ipipMode", || {
-            "is for IPv4 pools only"
-        });
+        faults.require(
+            self.cidr.is_v4() || !ipip,
+            "ipipMode",
+            || "is for IPv4 pools only",
+        );
         not_global("nodeSelector", self.node_selector.as_ref(), faults);
-        not_global("namespaceSelector", self.namespace_selector.as_ref(), faults);
+        not_global(
+            "namespaceSelector",
+            self.namespace_selector.as_ref(),
+            faults,
+        );
         faults.distinct("allowedUses", &self.allowed_uses);
         if self.allowed_uses.contains(&AllowedUse::LoadBalancer) {
             faults.require(

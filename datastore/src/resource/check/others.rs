@@ -45,7 +45,12 @@ impl Check for CalicoNodeStatusSpec {
     fn check(&self, faults: &mut Faults) {
         if faults.is_strict() {
             faults.distinct("classes", &self.classes);
-            faults.within("updatePeriodSeconds", self.update_period_seconds, 0, MAX_PERIOD);
+            faults.within(
+                "updatePeriodSeconds",
+                self.update_period_seconds,
+                0,
+                MAX_PERIOD,
+            );
         }
     }
 }
@@ -163,15 +168,20 @@ impl Check for ServiceSpec {
         );
         for (name, there) in [
             ("loadBalancerClass", self.load_balancer_class.is_some()),
-            ("loadBalancerSourceRanges", !self.load_balancer_source_ranges.is_empty()),
+            (
+                "loadBalancerSourceRanges",
+                !self.load_balancer_source_ranges.is_empty(),
+            ),
             (
                 "allocateLoadBalancerNodePorts",
                 self.allocate_load_balancer_node_ports.is_some(),
             ),
         ] {
-            faults.require(!there || kind == ServiceType::LoadBalancer, name, || {
-                "is for type LoadBalancer only"
-            });
+            faults.require(
+                !there || kind == ServiceType::LoadBalancer,
+                name,
+                || "is for type LoadBalancer only",
+            );
         }
         faults.require(
             (kind == ServiceType::ExternalName) == self.external_name.is_some(),
@@ -189,9 +199,9 @@ impl Check for ServicePort {
         {
             let fits = (1..=15).contains(&name.len())
                 && name.bytes().any(|byte| byte.is_ascii_lowercase())
-                && name.bytes().all(|byte| {
-                    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
-                });
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
             faults.require(fits, "targetPort", || {
                 format!("{name:?} is neither a port nor the name of one")
             });
@@ -214,11 +224,16 @@ impl Check for EndpointSliceSpec {
             endpoint.check_addresses(self.address_type, faults);
         });
         for (index, port) in self.ports.iter().enumerate() {
-            let twice = self.ports[..index]
-                .iter()
-                .any(|other| other.name.as_deref().unwrap_or_default() == port.name.as_deref().unwrap_or_default());
+            let twice = self.ports[..index].iter().any(|other| {
+                other.name.as_deref().unwrap_or_default()
+                    == port.name.as_deref().unwrap_or_default()
+            });
             faults.require(!twice, &format!("ports[{index}].name"), || "is there twice");
-            faults.require(port.port != Some(0), &format!("ports[{index}].port"), || "0 is no port");
+            faults.require(
+                port.port != Some(0),
+                &format!("ports[{index}].port"),
+                || "0 is no port",
+            );
         }
     }
 }

@@ -186,7 +186,12 @@ impl Check for StagedNetworkPolicySpec {
             ..NetworkPolicySpec::default()
         };
         bare.extra.clone_from(&policy.extra);
-        check_staged(policy.extra.get(STAGED_ACTION), self.action(), *policy == bare, faults);
+        check_staged(
+            policy.extra.get(STAGED_ACTION),
+            self.action(),
+            *policy == bare,
+            faults,
+        );
         policy.check(faults);
     }
 }
@@ -205,7 +210,12 @@ impl Check for StagedGlobalNetworkPolicySpec {
             ..GlobalNetworkPolicySpec::default()
         };
         bare.extra.clone_from(&policy.extra);
-        check_staged(policy.extra.get(STAGED_ACTION), self.action(), *policy == bare, faults);
+        check_staged(
+            policy.extra.get(STAGED_ACTION),
+            self.action(),
+            *policy == bare,
+            faults,
+        );
         policy.check(faults);
     }
 }
@@ -217,13 +227,17 @@ fn check_staged(written: Option<&Value>, action: StagedAction, bare: bool, fault
         Some(Value::String(word)) => word.is_empty() || word.parse::<StagedAction>().is_ok(),
         Some(_) => false,
     };
-    faults.require(known, STAGED_ACTION, || {
-        "is none of Set, Delete, Learn and Ignore"
-    });
+    faults.require(
+        known,
+        STAGED_ACTION,
+        || "is none of Set, Delete, Learn and Ignore",
+    );
     if faults.is_strict() {
-        faults.require(action != StagedAction::Delete || bare, STAGED_ACTION, || {
-            "is Delete, which excludes every other field but tier"
-        });
+        faults.require(
+            action != StagedAction::Delete || bare,
+            STAGED_ACTION,
+            || "is Delete, which excludes every other field but tier",
+        );
     }
 }
 
@@ -306,11 +320,15 @@ impl Check for KubernetesPort {
 
 impl Check for LabelSelector {
     fn check(&self, faults: &mut Faults) {
-        faults.each("matchExpressions", &self.match_expressions, |needed, faults| {
-            let values = matches!(needed.operator, LabelOperator::In | LabelOperator::NotIn);
-            faults.require(values != needed.values.is_empty(), "values", || {
-                format!("do not fit to {}", needed.operator)
-            });
-        });
+        faults.each(
+            "matchExpressions",
+            &self.match_expressions,
+            |needed, faults| {
+                let values = matches!(needed.operator, LabelOperator::In | LabelOperator::NotIn);
+                faults.require(values != needed.values.is_empty(), "values", || {
+                    format!("do not fit to {}", needed.operator)
+                });
+            },
+        );
     }
 }

@@ -199,7 +199,11 @@ impl Check for EntityRule {
             );
         }
         if let Some(accounts) = &self.service_accounts {
-            not_global("serviceAccounts.selector", accounts.selector.as_ref(), faults);
+            not_global(
+                "serviceAccounts.selector",
+                accounts.selector.as_ref(),
+                faults,
+            );
         }
         let Some(services) = &self.services else {
             return;
@@ -243,9 +247,11 @@ impl Check for HttpMatch {
             );
             for (name, text) in [("exact", &path.exact), ("prefix", &path.prefix)] {
                 let fits = |text: &String| text.starts_with('/') && !text.contains(['?', '#', ' ']);
-                faults.require(text.as_ref().is_none_or(fits), name, || {
-                    "must begin with / and hold no space, ? or #"
-                });
+                faults.require(
+                    text.as_ref().is_none_or(fits),
+                    name,
+                    || "must begin with / and hold no space, ? or #",
+                );
             }
         });
     }

@@ -50,9 +50,10 @@ fn verdicts_are_those_of_calico() {
     let (mut looked_at, mut wrong) = (0, Vec::new());
     for case in vectors["cases"].as_array().unwrap() {
         let of_type = case["type"].as_str().unwrap();
-        if SKIPPED.iter().any(|(name, _)| {
-            of_type == *name || of_type == format!("{name}Spec")
-        }) {
+        if SKIPPED
+            .iter()
+            .any(|(name, _)| of_type == *name || of_type == format!("{name}Spec"))
+        {
             continue;
         }
         looked_at += 1;
@@ -80,7 +81,10 @@ fn verdicts_are_those_of_calico() {
 
 /// What is wrong with a part of an object.
 fn of_value(of_type: &str, value: &Value) -> Vec<Fault> {
-    fn check<T: DeserializeOwned + Check>(part: Option<(&str, &'static str)>, value: &Value) -> Vec<Fault> {
+    fn check<T: DeserializeOwned + Check>(
+        part: Option<(&str, &'static str)>,
+        value: &Value,
+    ) -> Vec<Fault> {
         with(part, value, |value: T, faults| value.check(faults))
     }
     fn with<T: DeserializeOwned>(
@@ -99,12 +103,12 @@ fn of_value(of_type: &str, value: &Value) -> Vec<Fault> {
         faults.into_found()
     }
     match of_type {
-        "BGPConfigurationSpec" => check::<BgpConfigurationSpec>(Some(("BGPConfiguration", "")), value),
-        "BGPFilterOperation" => with::<RouteOperation>(
-            Some(("@FilterRuleV4", "operations[]")),
-            value,
-            |_, _| {},
-        ),
+        "BGPConfigurationSpec" => {
+            check::<BgpConfigurationSpec>(Some(("BGPConfiguration", "")), value)
+        }
+        "BGPFilterOperation" => {
+            with::<RouteOperation>(Some(("@FilterRuleV4", "operations[]")), value, |_, _| {})
+        }
         "BGPFilterRuleV4" => with(
             Some(("BGPFilter", "importV4[]")),
             value,
@@ -127,9 +131,13 @@ fn of_value(of_type: &str, value: &Value) -> Vec<Fault> {
         "NodeStatus" => check::<NodeStatus>(None, value),
         "ProfileSpec" => check::<ProfileSpec>(Some(("Profile", "")), value),
         // A port of a failsafe: only its protocol has rules.
-        "ProtoPort" => with(None, &value["protocol"], |protocol: PortProtocol, faults| {
-            faults.require(protocol.0.supports_ports(), "protocol", || "has no ports");
-        }),
+        "ProtoPort" => with(
+            None,
+            &value["protocol"],
+            |protocol: PortProtocol, faults| {
+                faults.require(protocol.0.supports_ports(), "protocol", || "has no ports");
+            },
+        ),
         "Protocol" => check::<Protocol>(None, value),
         "Rule" => check::<Rule>(Some(("Profile", "ingress[]")), value),
         "WorkloadEndpointPort" => check::<EndpointPort>(None, value),
@@ -265,7 +273,7 @@ fn a_problem_names_the_object_and_the_field() {
         (
             (Kind::Tier, json!({"defaultAction": "Allow"})),
             "spec.defaultAction",
-            "is none of",
+            "`Deny` or `Pass`",
         ),
         (
             (Kind::Node, json!({"bgp": {"ipv4Address": "x"}})),
@@ -275,7 +283,7 @@ fn a_problem_names_the_object_and_the_field() {
         (
             (Kind::Node, json!({"bgp": {"asNumber": -1}})),
             "spec.bgp.asNumber",
-            "is not",
+            "invalid type",
         ),
         (
             (Kind::Profile, json!({"labelsToApply": {"a b": ""}})),

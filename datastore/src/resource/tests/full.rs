@@ -147,7 +147,8 @@ fn bgp() -> Vec<(Kind, Value)> {
 }
 
 fn policies() -> Vec<(Kind, Value)> {
-    let kubernetes_ports = json!([{"port": 80, "endPort": 90, "protocol": "TCP"}, {"port": "http"}]);
+    let kubernetes_ports =
+        json!([{"port": 80, "endPort": 90, "protocol": "TCP"}, {"port": "http"}]);
     vec![
         (Kind::GlobalNetworkPolicy, policy(true)),
         (Kind::GlobalNetworkPolicy, pre_dnat()),
