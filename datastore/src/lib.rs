@@ -20,6 +20,7 @@ mod problem;
 pub mod resource;
 pub mod selector;
 pub mod snapshot;
+pub mod status;
 pub mod store;
 pub mod time;
 pub mod value;

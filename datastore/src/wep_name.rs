@@ -41,6 +41,11 @@ impl Fields {
         }
     }
 
+    /// The workload, by the name that its orchestrator has for it.
+    pub fn workload(&self) -> &str {
+        self.segments()[2].1
+    }
+
     /// The segments of the name, in order, each with the name of its field.
     fn segments(&self) -> [(&'static str, &str); 4] {
         let workload = match self.orchestrator.as_str() {

@@ -305,3 +305,113 @@ fn a_damaged_state_is_refused_and_the_host_goes_on_without_it() {
     // The next one is good.
     kept(&host, ALL);
 }
+
+#[test]
+fn neutron_and_the_cni_plugin_are_told_how_endpoints_are() {
+    let mut host = running("told");
+    host.put("other", OTHER);
+    let felix = "kind: FelixConfiguration\nmetadata: {name: default}\n\
+        spec: {endpointReportingEnabled: true, openstackRegion: europe, reportingInterval: 1s, reportingTTL: 2s, endpointReportingDelay: 100ms}\n";
+    host.put("felix", felix);
+    let root = "/calico/felix/v2/region-europe/host/h1/";
+    let says = |host: &mut Host, path: &str, value: &str| {
+        let path = format!("{root}{path}");
+        eventually(&path.clone(), PATIENCE, || {
+            let found = host.etcd().get(&path);
+            (found == value).then_some(()).ok_or(found)
+        });
+    };
+    let web = "workload/cni/default%2fw1/endpoint/eth0";
+    says(&mut host, web, r#"{"status":"up"}"#);
+    says(
+        &mut host,
+        "workload/cni/default%2fw2/endpoint/eth0",
+        r#"{"status":"down"}"#,
+    );
+    let life = eventually("a sign of life", PATIENCE, || {
+        let text = host.etcd().get(&format!("{root}status"));
+        serde_json::from_str::<serde_json::Value>(&text).map_err(|_| text)
+    });
+    assert!(
+        life["uptime"].is_f64() && life["first_update"].is_boolean(),
+        "{life}"
+    );
+    eventually("it is given again", PATIENCE, || {
+        let text = host.etcd().get(&format!("{root}status"));
+        text.contains("\"first_update\":false")
+            .then_some(())
+            .ok_or(text)
+    });
+    // The file of the workload whose policy is in place, and no other.
+    let directory = host.scratch().join("status/endpoint-status");
+    eventually("the file is there", PATIENCE, || {
+        let text = std::fs::read_to_string(directory.join("cni default%2Fw1 eth0"));
+        let wanted =
+            r#"{"ifaceName":"cali0","ipv4Nets":["10.65.0.2/32"],"ipv6Nets":["fd65::2/128"]}"#;
+        text.as_ref()
+            .is_ok_and(|text| text == wanted)
+            .then_some(())
+            .ok_or(text)
+    });
+    assert!(!directory.join("cni default%2Fw2 eth0").exists());
+
+    // What happens is told.
+    let h = host.space("host");
+    Host::ip(&format!("-n {h} link set cali0 down"));
+    says(&mut host, web, r#"{"status":"down"}"#);
+    Host::ip(&format!("-n {h} link set cali0 up"));
+    says(&mut host, web, r#"{"status":"up"}"#);
+    // The sign of life ends with the process, and its last one stays. Endpoints that go meanwhile are cleared up.
+    host.stop();
+    says(&mut host, "status", "");
+    assert!(
+        host.etcd()
+            .get(&format!("{root}last_reported_status"))
+            .contains("uptime")
+    );
+    let key = format!("{RESOURCES}workloadendpoints/default/h1-cni-w2-eth0");
+    assert!(host.etcd().etcdctl(&["del", &key]).0);
+    host.start();
+    says(&mut host, "workload/cni/default%2fw2/endpoint/eth0", "");
+    says(&mut host, web, r#"{"status":"up"}"#);
+}
+
+#[test]
+fn a_node_that_is_asked_for_its_status_answers() {
+    let mut host = running("asked");
+    let asks = |name: &str, node: &str| {
+        format!(
+            "kind: CalicoNodeStatus\nmetadata: {{name: {name}, labels: {{a: b}}}}\n\
+             spec: {{node: {node}, classes: [Agent, BGP, Routes], updatePeriodSeconds: 1}}\n"
+        )
+    };
+    host.put("theirs", &asks("theirs", "h2"));
+    host.put("ours", &asks("ours", "h1"));
+    let answer = |host: &mut Host, name: &str| -> serde_json::Value {
+        let text = host
+            .etcd()
+            .get(&format!("{RESOURCES}caliconodestatuses/{name}"));
+        serde_json::from_str(&text).unwrap()
+    };
+    let object = eventually("an answer", PATIENCE, || {
+        let object = answer(&mut host, "ours");
+        if object["status"].is_object() {
+            Ok(object)
+        } else {
+            Err(object.to_string())
+        }
+    });
+    assert_eq!(object["metadata"]["labels"]["a"], "b");
+    let status = &object["status"];
+    // BGP is not enabled on this host.
+    assert_eq!(status["agent"]["birdV6"]["state"], "NotReady", "{status}");
+    assert_eq!(status["bgp"]["numberEstablishedV4"], 0, "{status}");
+    let routes = status["routes"]["routesV4"].as_array().unwrap();
+    assert!(
+        routes
+            .iter()
+            .any(|route| route["destination"] == "10.65.0.2/32" && route["interface"] == "cali0"),
+        "{status}"
+    );
+    assert!(answer(&mut host, "theirs")["status"].is_null());
+}

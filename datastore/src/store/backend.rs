@@ -6,7 +6,7 @@ use futures::future::{BoxFuture, FutureExt};
 use serde_json::{Value, json};
 
 use super::{
-    Entry, Filter, Known, Listing, Store, StoreError, Update, Watch, hold,
+    Entry, Filter, Known, Listing, Reports, Store, StoreError, Update, Watch, hold,
     prepare::{self, default_allow, is_default_allow, is_fixed},
 };
 use crate::{
@@ -76,6 +76,9 @@ pub trait Backend: Send + Sync + 'static {
         value: Option<Vec<u8>>,
         time_to_live: Option<Duration>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// What is under paths that begin so, beside the objects.
+    fn reports(&self, prefix: &str) -> impl Future<Output = Result<Reports, StoreError>> + Send;
 }
 
 impl<B: Backend> Store for B {
@@ -234,6 +237,10 @@ impl<B: Backend> Store for B {
         time_to_live: Option<Duration>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Backend::report(self, path, value, time_to_live).boxed()
+    }
+
+    fn reports<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Reports, StoreError>> {
+        Backend::reports(self, prefix).boxed()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Entry, Filter, Known, Listing, StoreError, Watch,
+    Entry, Filter, Known, Listing, Reports, StoreError, Watch,
     backend::{Backend, Condition, entry},
     feed::{Feed, with_digest},
     hold::Change,
@@ -162,5 +162,14 @@ impl Backend for Memory {
             None => reports.remove(path),
         };
         Ok(())
+    }
+
+    async fn reports(&self, prefix: &str) -> Result<Reports, StoreError> {
+        let state = self.lock();
+        let all = state.reports.iter();
+        let under = all.filter(|(path, _)| path.starts_with(prefix));
+        Ok(under
+            .map(|(path, value)| (path.clone(), value.clone()))
+            .collect())
     }
 }

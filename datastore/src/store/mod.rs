@@ -253,7 +253,13 @@ pub trait Store: Send + Sync {
         value: Option<Vec<u8>>,
         time_to_live: Option<Duration>,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// What was written so under paths that begin with `prefix`, by whomever.
+    fn reports<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Reports, StoreError>>;
 }
+
+/// Values by their paths.
+pub type Reports = Vec<(String, Vec<u8>)>;
 
 /// A store, chosen at run time.
 pub type AnyStore = Arc<dyn Store>;

@@ -22,6 +22,7 @@ use cleat_bgp::FibUpdate;
 use cleat_bpf::policy::Blob;
 use cleat_bpf::{Counted, Facts, Flow, FlowKey, Iface, IfaceKind, NetKey, V4, V6};
 use cleat_datastore::Resource;
+use cleat_datastore::status::EndpointState;
 use ipnet::IpNet;
 
 use super::flows;
@@ -537,6 +538,24 @@ impl Host {
             return "the interface is down".to_owned();
         }
         UP.to_owned()
+    }
+
+    /// The same in the words of those who are told of endpoints.
+    pub(super) fn endpoint_state(&self, name: &str) -> EndpointState {
+        match self.seen.links.get(name) {
+            Some(_) if self.state(name) == UP => EndpointState::Up,
+            Some(link) if link.up => EndpointState::Error,
+            Some(_) | None => EndpointState::Down,
+        }
+    }
+
+    /// The addresses of links, and the links' names.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (IpAddr, String)> + '_ {
+        self.seen.links.iter().flat_map(|(name, link)| {
+            let addresses = self.seen.addresses.get(&link.ifindex);
+            let addresses = addresses.into_iter().flatten();
+            addresses.map(move |address| (*address, name.clone()))
+        })
     }
 
     /// How often each line of a list was met.

@@ -180,6 +180,18 @@ impl Known {
         self.objects.get(key)
     }
 
+    /// The objects of a kind.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Arc<Resource>)> {
+        let first = Key::Resource {
+            kind,
+            namespace: None,
+            name: String::new(),
+        };
+        self.objects
+            .range(first..)
+            .take_while(move |(key, _)| key.kind() == Some(kind))
+    }
+
     /// The connection's state for people.
     pub fn store(&self, kind: &str) -> answers::Store {
         answers::Store {
@@ -365,6 +377,9 @@ mod tests {
         // The profile that every cluster has is in no store.
         assert_eq!(updates.len(), 2);
         assert!(known.get(&key).is_some());
+        assert_eq!(known.of_kind(Kind::Tier).count(), 1);
+        assert_eq!(known.of_kind(Kind::Profile).count(), 1);
+        assert_eq!(known.of_kind(Kind::Node).count(), 0);
         assert!(known.is_whole() && known.is_from_disk() && !known.store("etcd").in_sync);
         let told = known.store("etcd").snapshot.unwrap();
         assert!((100..110).contains(&told.age_seconds), "{told:?}");

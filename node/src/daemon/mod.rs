@@ -21,14 +21,17 @@ pub mod keeper;
 pub mod known;
 mod log;
 pub mod metrics;
+pub mod node_status;
 pub mod notify;
 mod owner;
 pub mod pace;
 mod parameters;
+pub mod report;
 pub mod sessions;
 pub mod speaker;
 pub mod store;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
@@ -97,6 +100,7 @@ pub fn run(
         .transpose()?;
     let (events, inbox) = mpsc::channel(INBOX);
     let (tell, sessions) = sessions::channel();
+    let (telling, heard) = owner::telling::channels();
     {
         let _inside = runtime.enter();
         let store = store::open(&config.datastore).context("open the datastore")?;
@@ -108,12 +112,26 @@ pub fn run(
         api::start(&config.run_path, events.clone(), sessions.clone(), side)?;
         health.set(Latch::Listeners, Ok(()));
         tokio::spawn(watch(watching, events.clone()));
+        tokio::spawn(report::run(
+            config.nodename.clone(),
+            Arc::clone(&store),
+            heard.reports,
+        ));
+        tokio::spawn(node_status::run(store, sessions.clone(), heard.asked));
         tokio::spawn(signals(events.clone(), reload)?);
         tokio::spawn(watch_sessions(sessions.clone(), metrics.clone()));
         tokio::spawn(heartbeat(health.clone()));
     }
     let watched = events.clone();
-    let mut owner = Owner::new(loaded, health, metrics, tell, events, (filter, admin))?;
+    let mut owner = Owner::new(
+        loaded,
+        health,
+        metrics,
+        tell,
+        events,
+        (filter, admin),
+        telling,
+    )?;
     owner.keep(base, keeper.as_ref().map(Keeper::notes));
     watch_kernel(owner.watch().context("watch the kernel")?, watched)?;
     let handle = runtime.handle().clone();

@@ -3,6 +3,8 @@
 //! An event only marks what it touches; a flush computes and a pass over the tables writes the difference. Nothing is
 //! deleted before the store was read whole. Peers are told of a prefix once its packets would find their way here.
 
+pub(super) mod telling;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,6 +31,7 @@ use super::{Event, notify, speaker};
 use crate::calc::{Graph, ListId, LocalEndpoint, PolicyList};
 use crate::config::{Config, Loaded};
 use crate::output::answers;
+use telling::Telling;
 
 /// The owner's state.
 pub(super) struct Owner {
@@ -45,6 +48,7 @@ pub(super) struct Owner {
     notes: Option<Notes>,
     /// Until then the store may still say what is newer than the state on disk, and nothing is written.
     patience: Option<Instant>,
+    telling: Telling,
     graph: Graph,
     host: Host,
     pace: Pace,
@@ -74,6 +78,7 @@ impl Owner {
         tell: watch::Sender<Current>,
         events: mpsc::Sender<Event>,
         (filter, admin): (Filter, Admin),
+        telling: Telling,
     ) -> anyhow::Result<Self> {
         let config = loaded.config.clone();
         let host = Host::open(&config)?;
@@ -92,6 +97,7 @@ impl Owner {
             gate: Gate::default(),
             notes: None,
             patience: None,
+            telling,
             host,
             started: now,
             told: Told::default(),
@@ -301,7 +307,7 @@ impl Owner {
             return;
         }
         // Half of the levels would be other levels.
-        if self.known.in_sync() {
+        if self.known.is_whole() {
             self.configure();
         }
         if let Some(addresses) = self.host.look() {
@@ -412,6 +418,8 @@ impl Owner {
             self.tell.send_replace(Current {
                 speaker: self.speaker.clone(),
                 names,
+                kinds: speaker::kinds(&plan.bgp),
+                configured: Some(SystemTime::now()),
             });
         }
         let in_place = plan
@@ -472,6 +480,7 @@ impl Owner {
             notify::status(&status);
         }
         self.told.status = status;
+        self.tell_others();
     }
 
     fn answer(&mut self, question: Question) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use cleat_bgp::net::Speaker;
 use cleat_bgp::status::{LastError, SessionState};
@@ -26,6 +27,10 @@ pub struct Current {
     pub speaker: Option<Speaker>,
     /// The resource each peer comes from.
     pub names: Arc<BTreeMap<PeerAddress, String>>,
+    /// What kind of peer each is, in Calico's words.
+    pub kinds: Arc<BTreeMap<PeerAddress, &'static str>>,
+    /// When the speaker was last given a configuration.
+    pub configured: Option<SystemTime>,
 }
 
 /// The end by which the owner tells, and the one that answers.
@@ -37,7 +42,7 @@ pub fn channel() -> (watch::Sender<Current>, Sessions) {
 impl Sessions {
     /// Every peer.
     pub async fn peers(&self) -> Vec<answers::Peer> {
-        let Current { speaker, names } = self.current();
+        let Current { speaker, names, .. } = self.current();
         let Some(speaker) = speaker else {
             return Vec::new();
         };
@@ -125,7 +130,8 @@ impl Sessions {
             .collect())
     }
 
-    fn current(&self) -> Current {
+    /// The speaker and what the owner told of it.
+    pub(super) fn current(&self) -> Current {
         self.current.borrow().clone()
     }
 }

@@ -10,6 +10,7 @@ use cleat_bgp::{Config, Family, Origin, PeerAddress};
 use cleat_datastore::value::Community;
 use ipnet::IpNet;
 
+use super::node_status;
 use crate::calc::{Bgp, PeerWish};
 
 /// How this host is reached from a peer.
@@ -55,6 +56,15 @@ pub fn names(bgp: &Bgp) -> Arc<BTreeMap<PeerAddress, String>> {
         .iter()
         .map(|((address, _), wish)| ((*address).into(), wish.resource.to_string()));
     Arc::new(names.collect())
+}
+
+/// What kind of peer each is, in the words of CalicoNodeStatus.
+pub fn kinds(bgp: &Bgp) -> Arc<BTreeMap<PeerAddress, &'static str>> {
+    let kinds = bgp
+        .peers
+        .iter()
+        .map(|((address, _), wish)| ((*address).into(), node_status::kind(wish.kind)));
+    Arc::new(kinds.collect())
 }
 
 /// What is told of each originated prefix.

@@ -174,6 +174,11 @@ impl Host {
             .args([env!("CARGO_BIN_EXE_cleat"), "run", "--config"])
             .arg(self.scratch.path().join("cleat.yaml"))
             .env("NO_COLOR", "1")
+            // Files that the CNI plugin reads are in a place that all hosts share.
+            .env(
+                "FELIX_ENDPOINTSTATUSPATHPREFIX",
+                self.scratch.path().join("status"),
+            )
             .stderr(log)
             .stdout(Stdio::null())
             .spawn()
@@ -203,6 +208,11 @@ impl Host {
         for family in ["-4", "-6"] {
             Self::run("ip", &[family, "-n", &h, "route", "flush", "proto", "80"]);
         }
+    }
+
+    /// A directory of this host's own.
+    pub fn scratch(&self) -> PathBuf {
+        self.scratch.path().to_owned()
     }
 
     /// The daemon's state directory.

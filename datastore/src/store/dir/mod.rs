@@ -29,7 +29,7 @@ use tokio::{sync::Notify, time};
 
 use self::files::{Contents, Stamp};
 use super::{
-    AbortOnDrop, Entry, Filter, Known, Listing, StoreError, Watch,
+    AbortOnDrop, Entry, Filter, Known, Listing, Reports, StoreError, Watch,
     backend::{Backend, Condition, entry},
     feed::{Feed, with_digest},
     hold::Change,
@@ -357,5 +357,9 @@ impl Backend for Dir {
         _time_to_live: Option<Duration>,
     ) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn reports(&self, _prefix: &str) -> Result<Reports, StoreError> {
+        Ok(Vec::new())
     }
 }

@@ -13,7 +13,9 @@ mod request;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use etcd_client::{Client, Compare, CompareOp, KvClient, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{
+    Client, Compare, CompareOp, GetOptions, KvClient, PutOptions, Txn, TxnOp, TxnOpResponse,
+};
 use tokio::sync::Mutex;
 
 use self::{
@@ -21,7 +23,7 @@ use self::{
     request::{Pages, RequestError, key_of, kv_client, limited},
 };
 use super::{
-    AbortOnDrop, Entry, Filter, Known, Listing, StoreError, Watch,
+    AbortOnDrop, Entry, Filter, Known, Listing, Reports, StoreError, Watch,
     backend::{Backend, Condition, entry},
     feed::Feed,
 };
@@ -312,6 +314,19 @@ impl Backend for Etcd {
         Ok(())
     }
 
+    async fn reports(&self, prefix: &str) -> Result<Reports, StoreError> {
+        let page = self
+            .request(async |client, config| {
+                let options = GetOptions::new().with_prefix().with_limit(MAX_REPORTS);
+                let mut kv = kv_client(&client);
+                limited(config.request_timeout, kv.get(prefix, Some(options))).await
+            })
+            .await?;
+        let kvs = page.kvs().iter();
+        let text = kvs.filter_map(|kv| Some((kv.key_str().ok()?.to_owned(), kv.value().to_vec())));
+        Ok(text.collect())
+    }
+
     fn follow(&self, known: Known) -> Watch {
         let feed = Feed::new(known);
         let task = tokio::spawn(follow::run(self.connector.clone(), feed.clone()));
@@ -323,3 +338,6 @@ impl Backend for Etcd {
 fn random() -> u32 {
     uuid::Uuid::new_v4().as_u128() as u32
 }
+
+/// What a host reports of itself is a few entries for each of its endpoints.
+const MAX_REPORTS: i64 = 10_000;
