@@ -357,10 +357,8 @@ fn neutron_and_the_cni_plugin_are_told_how_endpoints_are() {
 
     // What happens is told.
     let h = host.space("host");
-    Host::ip(&format!("-n {h} link set cali0 down"));
+    Host::ip(&format!("-n {h} link delete cali0"));
     says(&mut host, web, r#"{"status":"down"}"#);
-    Host::ip(&format!("-n {h} link set cali0 up"));
-    says(&mut host, web, r#"{"status":"up"}"#);
     // The sign of life ends with the process, and its last one stays. Endpoints that go meanwhile are cleared up.
     host.stop();
     says(&mut host, "status", "");
@@ -373,7 +371,7 @@ fn neutron_and_the_cni_plugin_are_told_how_endpoints_are() {
     assert!(host.etcd().etcdctl(&["del", &key]).0);
     host.start();
     says(&mut host, "workload/cni/default%2fw2/endpoint/eth0", "");
-    says(&mut host, web, r#"{"status":"up"}"#);
+    says(&mut host, web, r#"{"status":"down"}"#);
 }
 
 #[test]
