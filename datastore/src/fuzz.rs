@@ -1,7 +1,12 @@
 //! Bodies of the fuzz targets. `cargo test` replays the committed corpora through them, and libFuzzer
 //! drives them from `fuzz/`.
 
-use crate::{Key, Kind, manifest::parse_documents, resource::decode, selector::Selector};
+use crate::{
+    Key, Kind,
+    manifest::parse_documents,
+    resource::{decode, decode_value},
+    selector::Selector,
+};
 
 /// Bytes under a key, as a store may hold them: the first byte chooses the kind.
 ///
@@ -11,16 +16,40 @@ pub fn stored_value(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else {
         return;
     };
-    let key = match Kind::ALL.get(usize::from(*kind) % (Kind::ALL.len() + 1)) {
+    let key = stored_key(*kind);
+    let decoded = decode(&key, bytes);
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        // However the bytes are read, they mean the same.
+        assert_eq!(decode_value(&key, value), decoded);
+    }
+    if let Ok(resource) = decoded {
+        assert_eq!(decode(&key, &resource.encode()), Ok(resource));
+    }
+}
+
+/// A key of some sort: each kind, and what else has a path.
+fn stored_key(number: u8) -> Key {
+    let block = ipnet::Ipv4Net::new_assert([10, 0, 0, 0].into(), 26).into();
+    let text = str::to_owned;
+    let others = [
+        Key::BlockAffinity {
+            host: text("h"),
+            block,
+        },
+        Key::IpamBlock { block },
+        Key::IpamConfig,
+        Key::IpamHandle { id: text("x") },
+        Key::IpamHost { host: text("h") },
+        Key::Subnet {
+            region: text("no-region"),
+            id: text("x"),
+        },
+    ];
+    let number = usize::from(number) % (Kind::ALL.len() + others.len());
+    match Kind::ALL.get(number) {
         Some(kind) if kind.namespaced() => Key::namespaced(*kind, "ns", "x"),
         Some(kind) => Key::global(*kind, "x"),
-        None => Key::BlockAffinity {
-            host: "h".to_owned(),
-            block: ipnet::Ipv4Net::new_assert([10, 0, 0, 0].into(), 26).into(),
-        },
-    };
-    if let Ok(resource) = decode(&key, bytes) {
-        assert_eq!(decode(&key, &resource.encode()), Ok(resource));
+        None => others[number - Kind::ALL.len()].clone(),
     }
 }
 

@@ -114,6 +114,38 @@ impl Blanks {
     }
 }
 
+/// Whether JSON text holds no member that says nothing.
+pub(super) fn has_none(json: &str) -> bool {
+    let mut bytes = json.bytes();
+    let mut last = b' ';
+    while let Some(byte) = bytes.next() {
+        match (last, byte) {
+            (b'{', b'}') | (b'[', b']') | (b':' | b'-', b'0') | (b':', b'n' | b'f') => {
+                return false;
+            }
+            (_, b'"') => {
+                let mut len = 0;
+                loop {
+                    match bytes.next() {
+                        Some(b'"') | None => break,
+                        Some(b'\\') => drop(bytes.next()),
+                        Some(_) => {}
+                    }
+                    len += 1;
+                }
+                if len == 0 {
+                    return false;
+                }
+            }
+            _ => {}
+        }
+        if !byte.is_ascii_whitespace() {
+            last = byte;
+        }
+    }
+    true
+}
+
 /// A member of this sort is not written by the types.
 pub(super) fn is_empty(value: &Value) -> bool {
     match value {
@@ -169,4 +201,36 @@ fn find_mut<'a>(mut value: &'a mut Value, path: &[Step]) -> Option<&'a mut Value
         };
     }
     Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_with_a_member_that_says_nothing_is_known() {
+        for (json, none) in [
+            (
+                r#"{"a": 1, "b": [true, "x"], "c": {"d": 0.5e1, "e": "x"}}"#,
+                false,
+            ),
+            (
+                r#"{"a": 1, "b": [true, "x"], "c": {"d": 5, "e": "x:0, null {} [] \\"}}"#,
+                true,
+            ),
+            (r#"{"a": "\"", "b": ":0"}"#, true),
+            (r#"{"a": ""}"#, false),
+            (r#"{"": 1}"#, false),
+            (r#"{"a": [ ]}"#, false),
+            (r#"{"a": { }}"#, false),
+            (r#"{"a": null}"#, false),
+            (r#"{"a":false}"#, false),
+            (r#"{"a": true, "b": "false"}"#, true),
+            (r#"{"a": 0}"#, false),
+            (r#"{"a": -0.0}"#, false),
+            (r#"{"a": -10}"#, true),
+        ] {
+            assert_eq!(has_none(json), none, "{json}");
+        }
+    }
 }

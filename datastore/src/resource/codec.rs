@@ -5,9 +5,9 @@ use serde_json::{Map, Value};
 
 use super::{
     API_VERSION, Object, Resource, Spec,
-    blanks::Blanks,
+    blanks::{Blanks, has_none},
     check::{Check, Fault, Faults},
-    for_each_kind, schema, typed_resource,
+    for_each_kind, plain_resource, schema, typed_resource,
 };
 use crate::{
     Key, Kind, Problem,
@@ -33,9 +33,27 @@ pub fn decode(key: &Key, bytes: &[u8]) -> Result<Resource, Problem> {
     if let Key::IpamBlock { .. } | Key::IpamConfig = key {
         return decode_ipam(key, bytes);
     }
+    if let Some(resource) = decode_plainly(key, bytes) {
+        return checked(key, resource);
+    }
     let value = serde_json::from_slice(bytes)
         .map_err(|error| Problem::new(key, "", format!("is no JSON: {error}")))?;
     decode_value(key, value)
+}
+
+/// Reads what needs no preparation straight into its type: a whole object in which every member says something. All else
+/// is read by way of JSON values, by which it can be prepared, and what is wrong with it can be told.
+fn decode_plainly(key: &Key, bytes: &[u8]) -> Option<Result<Resource, Fault>> {
+    let kind = key.kind().filter(|kind| kind.has_spec())?;
+    let text = std::str::from_utf8(bytes).ok()?;
+    if !has_none(text) {
+        return None;
+    }
+    let (resource, named) = plain_resource(kind, text).ok()?;
+    let wanted = [kind.name(), kind.api_version()];
+    let mut named = named.iter().zip(wanted);
+    let as_wanted = named.all(|(named, wanted)| named.as_ref().is_none_or(|named| named == wanted));
+    as_wanted.then(|| settled(key, resource))
 }
 
 /// The object that JSON under a key stands for.
@@ -43,8 +61,13 @@ pub fn decode_value(key: &Key, value: Value) -> Result<Resource, Problem> {
     if let Key::IpamBlock { .. } | Key::IpamConfig = key {
         return decode_ipam(key, value.to_string().as_bytes());
     }
+    checked(key, decode_parts(key, value))
+}
+
+/// A resource that keeps the rules without which it cannot be read.
+fn checked(key: &Key, resource: Result<Resource, Fault>) -> Result<Resource, Problem> {
     let problem = |fault: Fault| Problem::new(key, fault.field, fault.reason);
-    let resource = decode_parts(key, value).map_err(problem)?;
+    let resource = resource.map_err(problem)?;
     let mut faults = Faults::lenient();
     for_each_kind!(&resource, object => object.check(&mut faults), _other => ());
     match faults.into_found().into_iter().next() {
@@ -245,12 +268,8 @@ fn decode_parts(key: &Key, value: Value) -> Result<Resource, Fault> {
     let Value::Object(mut map) = value else {
         return Err(Fault::new("", "is no JSON object"));
     };
-    let (kind, namespace, name) = match key {
-        Key::Resource {
-            kind,
-            namespace,
-            name,
-        } => (*kind, namespace, name),
+    let kind = match key {
+        Key::Resource { kind, .. } => *kind,
         Key::BlockAffinity { .. } => return plain_typed(map, Resource::BlockAffinity),
         Key::IpamHandle { .. } => return plain_typed(map, Resource::IpamHandle),
         Key::IpamHost { .. } => return plain_typed(map, Resource::IpamHost),
@@ -268,25 +287,32 @@ fn decode_parts(key: &Key, value: Value) -> Result<Resource, Fault> {
     }
     let blanks = Blanks::of(&map);
     normalize(kind, &mut map)?;
-    let mut resource = typed_resource(kind, Value::Object(map)).map_err(|fault| fault.of(kind))?;
+    let resource = typed_resource(kind, Value::Object(map)).map_err(|fault| fault.of(kind))?;
     let blanks = blanks.without(&resource);
+    let mut resource = settled(key, resource)?;
+    if let Some(metadata) = resource.metadata_mut() {
+        metadata.blanks = blanks;
+    }
+    Ok(resource)
+}
+
+/// An object with the key's name and namespace.
+fn settled(key: &Key, mut resource: Resource) -> Result<Resource, Fault> {
+    let (namespace, name) = (key.namespace(), key.name());
     if let Some(metadata) = resource.metadata_mut() {
         if metadata.name.is_empty() {
-            metadata.name.clone_from(name);
-        } else if metadata.name != *name {
+            name.clone_into(&mut metadata.name);
+        } else if metadata.name != name {
             return Err(Fault::new(
                 "metadata.name",
                 format!("is not {name:?}, the key's"),
             ));
         }
         if metadata.namespace.is_none() {
-            metadata.namespace.clone_from(namespace);
-        } else if metadata.namespace != *namespace {
+            metadata.namespace = namespace.map(str::to_owned);
+        } else if metadata.namespace.as_deref() != namespace {
             return Err(Fault::new("metadata.namespace", "is not the key's"));
         }
-    }
-    if let Some(metadata) = resource.metadata_mut() {
-        metadata.blanks = blanks;
     }
     Ok(resource)
 }

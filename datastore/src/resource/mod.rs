@@ -110,6 +110,18 @@ pub struct Object<S> {
     pub extra: Map<String, Value>,
 }
 
+impl<S> Object<S> {
+    /// Takes out `kind` and `apiVersion`, which are no fields of the object.
+    fn take_type(&mut self) -> [Option<Value>; 2] {
+        let named = ["kind", "apiVersion"].map(|field| self.extra.remove(field));
+        if self.extra.is_empty() {
+            // An emptied map would keep its room.
+            self.extra = Map::new();
+        }
+        named
+    }
+}
+
 /// The specification of one kind.
 pub trait Spec: Clone + PartialEq + Serialize + DeserializeOwned {
     /// The kind.
@@ -245,6 +257,17 @@ macro_rules! kinds {
         fn typed_resource(kind: Kind, value: Value) -> Result<Resource, check::Fault> {
             match kind {
                 $(Kind::$kind => codec::typed("", value).map(Resource::$kind),)*
+            }
+        }
+
+        /// The resource of a kind that bytes stand for, and the kind and the version that they name.
+        fn plain_resource(kind: Kind, text: &str) -> serde_json::Result<(Resource, [Option<Value>; 2])> {
+            match kind {
+                $(Kind::$kind => {
+                    let mut object: $kind = serde_json::from_str(text)?;
+                    let named = object.take_type();
+                    Ok((Resource::$kind(object), named))
+                })*
             }
         }
     };
