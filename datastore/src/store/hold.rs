@@ -176,6 +176,20 @@ impl Guard {
         });
     }
 
+    /// Whether the listing has an object as it was told; then there is nothing more to do about it.
+    pub(super) fn lists_same(&mut self, key: &Key, revision: u64, digest: u64) -> bool {
+        let Some(told) = self.told.get_mut(key) else {
+            return false;
+        };
+        told.round = self.round;
+        let same = told.revision == revision && told.digest == Some(digest);
+        if same && let Some(hold) = &mut self.hold {
+            let before = hold.differs.remove(key);
+            hold.missing -= usize::from(before.is_some_and(|before| before.is_none()));
+        }
+        same
+    }
+
     /// An object of the listing.
     pub(super) fn list(&mut self, entry: Entry, digest: u64, tell: &mut Tell) {
         self.mark(&entry.key);

@@ -34,7 +34,7 @@ use crate::{
     Key, Kind,
     store::{
         Entry,
-        feed::{Feed, with_digest},
+        feed::Feed,
         hold::{Change, cluster_key, cluster_of, digest},
     },
 };
@@ -192,8 +192,12 @@ impl Follower {
                 .kvs()
                 .iter()
                 .filter_map(|kv| {
-                    let entry = entry(key_of(kv.key())?, kv.value(), kv.mod_revision() as u64);
-                    Some(with_digest(entry, kv.value()))
+                    let key = key_of(kv.key())?;
+                    let (revision, digest) = (kv.mod_revision() as u64, digest(kv.value()));
+                    if self.feed.lists_same(&key, revision, digest) {
+                        return None;
+                    }
+                    Some((entry(key, kv.value(), revision), digest))
                 })
                 .collect();
             self.feed.page(objects);
