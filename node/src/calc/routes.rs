@@ -31,31 +31,26 @@ pub enum Originated {
     Address,
 }
 
-/// The pools, by prefix. Of two with one prefix the lower name counts.
+/// The pools in force, by prefix.
 #[derive(Debug, Default)]
-pub(crate) struct Pools(BTreeMap<IpNet, BTreeMap<String, Arc<IpPool>>>);
+pub(crate) struct Pools(BTreeMap<IpNet, Arc<IpPool>>);
 
 impl Pools {
-    pub(crate) fn new<'a>(pools: impl Iterator<Item = (&'a str, &'a Arc<IpPool>)>) -> Self {
-        let mut map: BTreeMap<IpNet, BTreeMap<String, Arc<IpPool>>> = BTreeMap::new();
-        for (name, pool) in pools.filter(|(_, pool)| for_workloads(pool)) {
-            map.entry(pool.spec.cidr.net())
-                .or_default()
-                .insert(name.to_owned(), pool.clone());
-        }
-        Self(map)
+    /// Of pools with prefixes of their own.
+    pub(crate) fn new<'a>(pools: impl Iterator<Item = &'a Arc<IpPool>>) -> Self {
+        let pools = pools.filter(|pool| for_workloads(pool));
+        Self(
+            pools
+                .map(|pool| (pool.spec.cidr.net(), pool.clone()))
+                .collect(),
+        )
     }
 
     /// The longest pool around a prefix.
     fn covering(&self, net: &IpNet) -> Option<&IpPool> {
-        let covering = self
-            .0
-            .iter()
-            .filter(|(cidr, _)| cidr.contains(net))
-            .max_by_key(|(cidr, _)| cidr.prefix_len());
-        covering
-            .and_then(|(_, pools)| pools.values().next())
-            .map(AsRef::as_ref)
+        let covering = self.0.iter().filter(|(cidr, _)| cidr.contains(net));
+        let longest = covering.max_by_key(|(cidr, _)| cidr.prefix_len());
+        longest.map(|(_, pool)| pool.as_ref())
     }
 }
 

@@ -350,7 +350,12 @@ impl Graph {
                 .filter(|address| self.using.get(*address) == Some(&interface.endpoint));
             addresses.extend(used.map(|address| (*address, name.clone())));
         }
-        let pools = Pools::new(self.pools.iter().map(|(name, pool)| (name.as_str(), pool)));
+        let pools = Pools::new(
+            self.pools
+                .iter()
+                .filter(|(name, _)| self.is_pool_in_force(name))
+                .map(|(_, pool)| pool),
+        );
         let input = routes::Input {
             pools: &pools,
             affinities: &self.affinities,

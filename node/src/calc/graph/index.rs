@@ -1,9 +1,10 @@
 //! Taking changes over: indexes are brought up to date, and what depends on them is marked.
 
+use super::claims::Claim;
 use super::{
     Arc, BTreeMap, BTreeSet, Change, DEFAULT_ALLOW, Graph, IpAddr, IpNet, ItemId, Key, Kind,
-    NamedPort, Origin, Place, PlaceOwner, Placement, Resource, Source, WorkloadEndpoint, routes,
-    scope, set,
+    NamedPort, Origin, Place, PlaceOwner, Placement, Resource, Source, WorkloadEndpoint, scope,
+    set,
 };
 
 impl Graph {
@@ -92,12 +93,10 @@ impl Graph {
                     Some(Resource::IpPool(pool)) => Some(Arc::new(pool.clone())),
                     _ => None,
                 };
-                let place = pool
-                    .as_ref()
-                    .filter(|pool| routes::for_workloads(pool))
-                    .map(|pool| (pool.spec.cidr.net(), Place::RemoteWorkload));
-                self.place(&PlaceOwner::Pool(name.to_owned()), place);
+                let claim = pool.as_ref().map(|pool| Claim::Pool(pool.spec.cidr.net()));
                 set(&mut self.pools, name.to_owned(), pool);
+                self.claim(key, claim);
+                self.place_pool(name);
                 self.dirty.routes = true;
             }
             (Kind::Node, node) => {
@@ -131,6 +130,13 @@ impl Graph {
                 set(&mut self.configurations, name.to_owned(), configuration);
                 self.dirty.bgp = true;
             }
+            (Kind::HostEndpoint, endpoint) => {
+                let claim = match endpoint {
+                    Some(Resource::HostEndpoint(endpoint)) => Claim::of_host_endpoint(endpoint),
+                    _ => None,
+                };
+                self.claim(key, claim);
+            }
             (Kind::BgpPeer, peer) => {
                 let peer = match peer {
                     Some(Resource::BgpPeer(peer)) => Some(Arc::new(peer.clone())),
@@ -145,7 +151,6 @@ impl Graph {
                 | Kind::ClusterInformation
                 | Kind::EndpointSlice
                 | Kind::FelixConfiguration
-                | Kind::HostEndpoint
                 | Kind::IpReservation
                 | Kind::IpamConfiguration
                 | Kind::KubeControllersConfiguration

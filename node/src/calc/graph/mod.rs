@@ -1,5 +1,6 @@
 //! The graph: indexes of resources, what is dirty, and the plan.
 
+mod claims;
 mod flush;
 mod index;
 mod report;
@@ -136,6 +137,8 @@ pub struct Graph {
     nets: Nets,
     /// Endpoints that have an address; the first is the one who uses it.
     holders: Contrib<Key, IpAddr, ()>,
+    /// What else only one object may have.
+    claims: Contrib<Key, claims::Claim, ()>,
     /// Who uses an address, as told to `nets`.
     using: BTreeMap<IpAddr, Key>,
     places: Contrib<PlaceOwner, IpNet, Place>,
@@ -174,6 +177,7 @@ struct Dirty {
 enum Origin {
     Store,
     Address,
+    Claim,
     Interface,
     Policy,
     Bgp,
@@ -209,6 +213,7 @@ impl Graph {
             members: Members::default(),
             nets: Nets::default(),
             holders: Contrib::default(),
+            claims: Contrib::default(),
             using: BTreeMap::new(),
             places: Contrib::default(),
             local: BTreeMap::new(),
