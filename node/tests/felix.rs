@@ -171,3 +171,52 @@ fn a_daemon_that_starts_with_another_protocol_in_the_store_takes_its_own_routes_
     assert_eq!(routes(&host, "80"), "");
     assert_eq!(host.status()["writes"], 0, "{}", host.log());
 }
+
+#[test]
+fn a_configuration_read_again_takes_effect_as_far_as_it_can_and_says_what_cannot() {
+    let mut host = Host::new("reload", Store::Directory);
+    host.put("node", NODE);
+    host.put("endpoint", ENDPOINT);
+    host.put("policy", POLICY);
+    host.start();
+    host.ready();
+    assert!(host.ping("work", "192.0.2.11").is_err(), "the host is open");
+    let text = std::fs::read_to_string(host.config()).unwrap();
+    let more = "defaultEndpointToHostAction: Accept\nrouteProtocol: 91\nadminAddress: 127.0.0.1:9098\nlog: {level: debug, format: json}\n";
+    std::fs::write(host.config(), format!("{text}{more}")).unwrap();
+    host.reload();
+    eventually("the workload reaches its host", PATIENCE, || {
+        host.ping("work", "192.0.2.11")
+    });
+    eventually("routes have the new protocol", PATIENCE, || {
+        let (new, old) = (routes(&host, "91"), routes(&host, "80"));
+        let moved = new.contains("10.65.0.2 dev cali0") && old.is_empty();
+        moved.then_some(()).ok_or((new, old))
+    });
+    eventually(
+        "what waits for a start is named, and debug is logged",
+        PATIENCE,
+        || {
+            let log = host.log();
+            let waits = ["adminAddress", "log.format"].iter().all(|field| {
+                log.contains(&format!("takes effect at the next start field=\"{field}\""))
+            });
+            (waits && log.contains("DEBUG")).then_some(()).ok_or(log)
+        },
+    );
+    assert!(
+        !host.log().contains("field=\"routeProtocol\""),
+        "{}",
+        host.log()
+    );
+    // What is wrong leaves all as it is.
+    std::fs::write(host.config(), format!("{text}routeProtocol: 2\n")).unwrap();
+    host.reload();
+    eventually("the refusal is told", PATIENCE, || {
+        let log = host.log();
+        log.contains("the configuration is refused")
+            .then_some(())
+            .ok_or(log)
+    });
+    assert!(routes(&host, "91").contains("10.65.0.2 dev cali0"));
+}

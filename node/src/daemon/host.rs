@@ -16,6 +16,8 @@ mod timeouts;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use anyhow::Context as _;
 use cleat_bgp::FibUpdate;
@@ -80,6 +82,8 @@ pub(super) struct Host {
     /// Felix's parameters that the configuration has no field for.
     felix: felix::Settings,
     timeouts: Timeouts,
+    /// The protocol number of our routes, as the watch of the kernel reads it.
+    protocol: Arc<AtomicU8>,
 }
 
 type FactsMaps = FactsTables<
@@ -162,6 +166,7 @@ impl Host {
             clock: std::time::Instant::now(),
             felix: felix::Settings::default(),
             timeouts: Timeouts::default(),
+            protocol: Arc::new(config.route_protocol.into()),
         };
         host.set_endpoint_to_host()?;
         host.adopted = classes;
@@ -213,6 +218,7 @@ impl Host {
     /// Takes over what may change while running.
     pub(super) fn reload(&mut self, config: &Config, settings: felix::Settings) {
         let protocol = std::mem::replace(&mut self.config, config.clone()).route_protocol;
+        self.protocol.store(config.route_protocol, Relaxed);
         if protocol != config.route_protocol
             && let Err(error) = self.mark_routes_anew(protocol)
         {
@@ -235,7 +241,7 @@ impl Host {
 
     /// Opens a watch of the kernel that leaves out what this host does itself.
     pub(super) fn watch(&self) -> std::io::Result<Watch> {
-        Watch::open(self.config.route_protocol, vec![self.netlink.port()])
+        Watch::open(Arc::clone(&self.protocol), vec![self.netlink.port()])
     }
 
     /// Reads the links again if they are doubted. Gives this host's addresses then.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -264,7 +265,7 @@ fn the_watch_tells_kinds_of_change_and_not_our_own_writes() {
     in_namespace(|| {
         routers();
         let mut netlink = Netlink::open().unwrap();
-        let mut watch = Watch::open(PROTOCOL, vec![netlink.port()]).unwrap();
+        let mut watch = Watch::open(Arc::new(PROTOCOL.into()), vec![netlink.port()]).unwrap();
         // Whatever setting up the links still sets off.
         while watch.wait(Duration::from_millis(200)).unwrap().any() {}
         let mut ours = BTreeSet::new();
@@ -294,7 +295,7 @@ fn the_watch_tells_kinds_of_change_and_not_our_own_writes() {
 fn lost_events_mean_that_everything_may_have_changed() {
     in_namespace(|| {
         let mut netlink = Netlink::open().unwrap();
-        let mut watch = Watch::open(PROTOCOL, Vec::new()).unwrap();
+        let mut watch = Watch::open(Arc::new(PROTOCOL.into()), Vec::new()).unwrap();
         watch.shrink_buffer();
         let mut ours = BTreeSet::new();
         let mut table = Routes::new(&mut netlink, PROTOCOL, &mut ours);

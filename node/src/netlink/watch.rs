@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use netlink_packet_core::NetlinkPayload;
@@ -15,7 +17,8 @@ use super::socket::split;
 /// A socket that hears of changes.
 pub struct Watch {
     socket: Socket,
-    protocol: u8,
+    /// The number may become another while the watch runs.
+    protocol: Arc<AtomicU8>,
     own: Vec<u32>,
 }
 
@@ -56,7 +59,7 @@ impl Seen {
 impl Watch {
     /// Listens in the calling thread's network namespace. Routes are ours by `protocol`; changes that came from the ports in
     /// `own` are known already.
-    pub fn open(protocol: u8, own: Vec<u32>) -> io::Result<Self> {
+    pub fn open(protocol: Arc<AtomicU8>, own: Vec<u32>) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind(&SocketAddr::new(0, 0))?;
         for group in GROUPS {
@@ -124,7 +127,7 @@ impl Watch {
                 seen.neighbours = true;
             }
             NetlinkPayload::InnerMessage(M::NewRoute(route) | M::DelRoute(route)) => {
-                if u8::from(route.header.protocol) != self.protocol {
+                if u8::from(route.header.protocol) != self.protocol.load(Relaxed) {
                     seen.routes = true;
                 } else if !self.own.contains(&port) {
                     seen.own_routes = true;

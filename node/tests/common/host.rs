@@ -215,6 +215,17 @@ impl Host {
         self.scratch.path().to_owned()
     }
 
+    /// The daemon's configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.scratch.path().join("cleat.yaml")
+    }
+
+    /// Has the daemon read its configuration again.
+    pub fn reload(&self) {
+        let child = self.daemon.as_ref().unwrap();
+        Self::run("kill", &["-HUP", &child.id().to_string()]);
+    }
+
     /// The daemon's state directory.
     pub fn state(&self) -> PathBuf {
         self.scratch.path().join("state")

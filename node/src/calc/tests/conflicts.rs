@@ -17,7 +17,7 @@ fn problems(resources: &Resources) -> Vec<String> {
 #[test]
 fn of_pools_with_one_prefix_the_first_by_name_counts_until_it_goes() {
     let pool = |name: &str, exported: bool| json!({"kind": "IPPool", "metadata": {"name": name}, "spec": {"cidr": "10.0.0.0/16", "disableBGPExport": !exported}});
-    let for_services = json!({"kind": "IPPool", "metadata": {"name": "a0"}, "spec": {"cidr": "10.0.0.0/16", "allowedUses": ["LoadBalancer"]}});
+    let for_services = json!({"kind": "IPPool", "metadata": {"name": "0"}, "spec": {"cidr": "10.0.0.0/16", "allowedUses": ["LoadBalancer"]}});
     let block = json!({"kind": "BlockAffinity", "host": "here", "block": "10.0.0.0/26", "value": {"state": "confirmed"}});
     let states = [
         state(&[block.clone(), pool("b", true)]),
@@ -55,8 +55,8 @@ fn of_pools_with_one_prefix_the_first_by_name_counts_until_it_goes() {
     assert_eq!(
         problems(&states[2]),
         [
-            "IPPool(a): spec.cidr: 10.0.0.0/16 is taken by IPPool(a0), the first by name",
-            "IPPool(b): spec.cidr: 10.0.0.0/16 is taken by IPPool(a0), the first by name",
+            "IPPool(a): spec.cidr: 10.0.0.0/16 is taken by IPPool(0), the first by name",
+            "IPPool(b): spec.cidr: 10.0.0.0/16 is taken by IPPool(0), the first by name",
         ]
     );
 }
