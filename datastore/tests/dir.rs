@@ -13,7 +13,7 @@ use std::{fs, path::Path};
 
 use cleat_datastore::{
     Key, Kind, Store,
-    store::{Dir, Filter},
+    store::{Dir, Filter, StoreError},
 };
 use common::{Mirror, tier, tier_key};
 
@@ -219,4 +219,70 @@ fn names(root: &Path) -> Vec<String> {
 
 fn yaml(name: &str, order: i64) -> String {
     format!("{HEAD}Tier\nmetadata:\n  name: {name}\nspec:\n  order: {order}\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revisions_mean_the_same_to_the_next_process() {
+    let directory = tempfile::tempdir().unwrap();
+    // Each of these knows of the others what the files say.
+    let process = || Dir::new(directory.path());
+    let first = process().create(&tier("a", 1)).await.unwrap();
+    let found = process().get(&tier_key("a")).await.unwrap().unwrap();
+    assert_eq!(found.revision, first.revision);
+    let long_running = process();
+    assert_eq!(
+        long_running
+            .get(&tier_key("a"))
+            .await
+            .unwrap()
+            .unwrap()
+            .revision,
+        first.revision
+    );
+    let second = process()
+        .update(&tier("a", 2), first.revision)
+        .await
+        .unwrap();
+    assert!(second.revision > first.revision);
+    for stale in [
+        process().update(&tier("a", 3), first.revision).await,
+        long_running.update(&tier("a", 3), first.revision).await,
+    ] {
+        assert!(
+            matches!(stale, Err(StoreError::Conflict { actual, .. }) if actual == second.revision),
+            "{stale:?}"
+        );
+    }
+    // As a whole, too, revisions do not go back.
+    process().create(&tier("b", 1)).await.unwrap();
+    let before = process().list(&Filter::All).await.unwrap().revision;
+    process().create(&tier("c", 1)).await.unwrap();
+    assert!(process().list(&Filter::All).await.unwrap().revision > before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_vanish_together_are_held_until_they_are_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Dir::new(directory.path().join("objects"));
+    for index in 0..12 {
+        store.create(&tier(&format!("t{index}"), 1)).await.unwrap();
+    }
+    let mut mirror = Mirror::new(&store);
+    mirror.until_same_as(&store).await;
+    // As when the file system that held them is not mounted.
+    let elsewhere = directory.path().join("elsewhere");
+    fs::rename(store.path(), &elsewhere).unwrap();
+    fs::create_dir(store.path()).unwrap();
+    mirror.until("held", Mirror::is_held).await;
+    assert_eq!(mirror.objects.len(), 13);
+    fs::remove_dir(store.path()).unwrap();
+    fs::rename(&elsewhere, store.path()).unwrap();
+    let in_sync = mirror.in_sync;
+    mirror
+        .until("in sync again", |mirror| {
+            mirror.in_sync > in_sync && mirror.hold().held().is_none()
+        })
+        .await;
+    mirror.until_same_as(&store).await;
+    assert_eq!(mirror.deleted, []);
 }

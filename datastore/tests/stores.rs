@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use cleat_datastore::{
     Key, Kind, Resource, Store,
-    store::{AnyStore, Dir, Etcd, EtcdConfig, Filter, Memory, StoreError, initialize},
+    store::{
+        AnyStore, Dir, Etcd, EtcdConfig, Filter, Memory, StoreError, ensure_initialized, initialize,
+    },
 };
 use common::{EtcdServer, Mirror, object, tier, tier_key};
 use serde_json::json;
@@ -69,6 +71,11 @@ async fn conformance<G>(empty: &impl AsyncFn() -> (AnyStore, G)) {
         policies_get_defaults_and_both_names,
         what_is_not_valid_is_not_stored,
         tiers_are_made_once_and_stay,
+        the_first_node_makes_the_cluster,
+        a_cluster_is_completed_and_what_it_says_is_kept,
+        who_starts_from_a_snapshot_is_told_what_has_gone,
+        who_starts_from_a_snapshot_of_a_lost_store_is_held,
+        a_cluster_of_another_name_is_held,
     );
 }
 
@@ -110,7 +117,8 @@ async fn updating_needs_the_revision_that_is_stored(store: &dyn Store) {
 
 async fn applying_keeps_identity_and_status(store: &dyn Store) {
     let mut with_status = tier("a", 1);
-    let status = json!({"conditions": []});
+    let status = json!({"conditions": [{"type": "Ready", "status": "True", "reason": "Tested",
+        "message": "it is", "lastTransitionTime": "2026-11-22T10:00:00Z"}]});
     let extra = with_status.extra_mut().unwrap();
     extra.insert("status".to_owned(), status.clone());
     let first = store.apply(&with_status).await.unwrap();
@@ -367,6 +375,126 @@ async fn tiers_are_made_once_and_stay(store: &dyn Store) {
         let refused = store.delete(&tier_key(name), None).await;
         assert!(matches!(refused, Err(StoreError::Fixed(_))), "{refused:?}");
     }
+}
+
+async fn the_first_node_makes_the_cluster(store: &dyn Store) {
+    store
+        .create(&object("Node", None, "n1", json!({})))
+        .await
+        .unwrap();
+    let spec = cluster(store).await;
+    let guid = spec["clusterGUID"].as_str().unwrap().to_owned();
+    assert_eq!(guid.len(), 32, "{guid}");
+    assert!(guid.bytes().all(|byte| byte.is_ascii_hexdigit()), "{guid}");
+    assert_eq!(spec["datastoreReady"], true);
+    assert_eq!(order(store, "default").await, Some(1_000_000.0));
+    let revision = store
+        .list(&Filter::kind(Kind::Tier))
+        .await
+        .unwrap()
+        .revision;
+    store
+        .apply(&object("Node", None, "n2", json!({})))
+        .await
+        .unwrap();
+    assert_eq!(cluster(store).await["clusterGUID"], guid);
+    let listing = store.list(&Filter::All).await.unwrap();
+    let newer = listing
+        .entries
+        .iter()
+        .filter(|entry| entry.revision > revision);
+    assert_eq!(newer.count(), 1, "the second node alone");
+}
+
+async fn a_cluster_is_completed_and_what_it_says_is_kept(store: &dyn Store) {
+    let before = json!({"clusterGUID": "0123", "clusterType": "k8s,bgp", "datastoreReady": false});
+    store
+        .create(&object("ClusterInformation", None, "default", before))
+        .await
+        .unwrap();
+    ensure_initialized(store, "v0.1", "bgp,bare").await.unwrap();
+    let expected = json!({"clusterGUID": "0123", "clusterType": "k8s,bgp,bare",
+        "datastoreReady": false, "calicoVersion": "v0.1"});
+    assert_eq!(cluster(store).await, expected);
+    let revision = store.list(&Filter::All).await.unwrap().revision;
+    ensure_initialized(store, "v0.1", "bare").await.unwrap();
+    assert_eq!(store.list(&Filter::All).await.unwrap().revision, revision);
+    ensure_initialized(store, "", "").await.unwrap();
+    assert_eq!(cluster(store).await, expected);
+}
+
+async fn who_starts_from_a_snapshot_is_told_what_has_gone(store: &dyn Store) {
+    for name in ["a", "b", "c"] {
+        store.create(&tier(name, 1)).await.unwrap();
+    }
+    let mut first = Mirror::new(store);
+    first.until_same_as(store).await;
+    let snapshot = first.objects.clone();
+    drop(first);
+    store.delete(&tier_key("a"), None).await.unwrap();
+    store.apply(&tier("b", 2)).await.unwrap();
+    let mut second = Mirror::starting_from(store, snapshot);
+    second.until_same_as(store).await;
+    assert_eq!(second.deleted, [tier_key("a")]);
+    assert_eq!(second.order_of("b"), Some(2.0));
+    assert_eq!(second.held, []);
+}
+
+async fn who_starts_from_a_snapshot_of_a_lost_store_is_held(store: &dyn Store) {
+    for index in 0..12 {
+        store.create(&tier(&format!("t{index}"), 1)).await.unwrap();
+    }
+    let mut first = Mirror::new(store);
+    first.until_same_as(store).await;
+    let snapshot = first.objects.clone();
+    drop(first);
+    for index in 0..8 {
+        store
+            .delete(&tier_key(&format!("t{index}")), None)
+            .await
+            .unwrap();
+    }
+    let mut second = Mirror::starting_from(store, snapshot.clone());
+    second.until("held", Mirror::is_held).await;
+    assert_eq!((second.held[0].known, second.held[0].missing), (12, 8));
+    assert_eq!((second.in_sync, second.objects.len()), (0, 13));
+    // What happens now is held, too; it is over when someone says so.
+    store.apply(&tier("t11", 5)).await.unwrap();
+    assert!(second.hold().accept());
+    second.until_same_as(store).await;
+    assert_eq!(second.deleted.len(), 8);
+    // Or when the objects are back.
+    let mut third = Mirror::starting_from(store, snapshot);
+    third.until("held", Mirror::is_held).await;
+    for index in 0..8 {
+        store.create(&tier(&format!("t{index}"), 2)).await.unwrap();
+    }
+    third.until_same_as(store).await;
+    assert_eq!(third.deleted, []);
+    assert!(!third.hold().accept(), "nothing is held");
+}
+
+async fn a_cluster_of_another_name_is_held(store: &dyn Store) {
+    let named = |guid: &str| {
+        let spec = json!({ "clusterGUID": guid });
+        object("ClusterInformation", None, "default", spec)
+    };
+    store.apply(&named("aaa")).await.unwrap();
+    let mut mirror = Mirror::new(store);
+    mirror.until_same_as(store).await;
+    store.apply(&named("bbb")).await.unwrap();
+    mirror.until("held", Mirror::is_held).await;
+    store.create(&tier("a", 1)).await.unwrap();
+    store.apply(&named("aaa")).await.unwrap();
+    mirror.until_same_as(store).await;
+    assert_eq!(mirror.order_of("a"), Some(1.0));
+    assert_eq!(mirror.deleted, []);
+}
+
+async fn cluster(store: &dyn Store) -> serde_json::Value {
+    let key = Key::global(Kind::ClusterInformation, "default");
+    let entry = store.get(&key).await.unwrap().unwrap();
+    entry.resource.unwrap().to_value()["spec"].clone()
 }
 
 async fn order(store: &dyn Store, name: &str) -> Option<f64> {

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt};
-use serde_json::{Value, json};
 
 use super::{
     Entry, Filter, Known, Listing, Reports, Store, StoreError, Update, Watch, hold,
@@ -11,7 +10,7 @@ use super::{
 };
 use crate::{
     Key, Kind, Resource,
-    resource::{Metadata, Object, TierAction, TierSpec},
+    resource::{ClusterInformationSpec, Metadata, Object, TierAction, TierSpec},
 };
 
 /// How often `apply` and `delete` start over when someone else changes the object in between.
@@ -282,29 +281,30 @@ pub async fn ensure_initialized(
     cluster_type: &str,
 ) -> Result<(), StoreError> {
     initialize(store).await?;
-    let Some(key) = hold::cluster_key() else {
-        return Ok(());
-    };
+    let key = hold::cluster_key();
     let mut attempts = ATTEMPTS;
     loop {
         attempts -= 1;
         let current = store.get(&key).await?;
         let before = match &current {
             // What is no such object is not ours to mend.
-            Some(entry) => entry.resource.clone()?.to_value(),
-            None => json!({
-                "apiVersion": "projectcalico.org/v3",
-                "kind": "ClusterInformation",
-                "metadata": {"name": key.name()},
-                "spec": {},
+            Some(entry) => (*entry.resource.clone()?).clone(),
+            None => Resource::ClusterInformation(Object {
+                metadata: Metadata {
+                    name: key.name().to_owned(),
+                    ..Metadata::default()
+                },
+                spec: ClusterInformationSpec::default(),
+                extra: serde_json::Map::new(),
             }),
         };
-        let mut value = before.clone();
-        complete_cluster(&mut value["spec"], version, cluster_type);
-        if current.is_some() && value == before {
+        let mut resource = before.clone();
+        if let Resource::ClusterInformation(cluster) = &mut resource {
+            complete_cluster(&mut cluster.spec, version, cluster_type);
+        }
+        if current.is_some() && resource == before {
             return Ok(());
         }
-        let (_, resource) = crate::resource::from_manifest(value)?;
         let stored = match &current {
             Some(entry) => store.update(&resource, entry.revision).await,
             None => store.create(&resource).await,
@@ -318,30 +318,23 @@ pub async fn ensure_initialized(
 }
 
 /// Fills in what the object that names a cluster must have.
-fn complete_cluster(spec: &mut Value, version: &str, cluster_type: &str) {
-    let is_empty = |value: &Value| value.as_str().is_none_or(str::is_empty);
-    if is_empty(&spec["clusterGUID"]) {
-        spec["clusterGUID"] = uuid::Uuid::new_v4().simple().to_string().into();
+fn complete_cluster(spec: &mut ClusterInformationSpec, version: &str, cluster_type: &str) {
+    if spec.cluster_guid.as_deref().is_none_or(str::is_empty) {
+        spec.cluster_guid = Some(uuid::Uuid::new_v4().simple().to_string());
     }
-    if !spec["datastoreReady"].is_boolean() {
-        spec["datastoreReady"] = true.into();
-    }
+    spec.datastore_ready.get_or_insert(true);
     if !version.is_empty() {
-        spec["calicoVersion"] = version.into();
+        spec.calico_version = Some(version.to_owned());
     }
-    let types = spec["clusterType"].as_str().unwrap_or_default().to_owned();
-    let mut types: Vec<&str> = types.split(',').filter(|one| !one.is_empty()).collect();
-    for one in cluster_type.split(',').filter(|one| !one.is_empty()) {
-        if !types.contains(&one) {
+    let known = spec.cluster_type.take().unwrap_or_default();
+    let mut types: Vec<&str> = Vec::new();
+    for one in known.split(',').chain(cluster_type.split(',')) {
+        if !one.is_empty() && !types.contains(&one) {
             types.push(one);
         }
     }
     if !types.is_empty() {
-        spec["clusterType"] = types.join(",").into();
-    }
-    // Looking at a member that is not there has made it.
-    if let Some(members) = spec.as_object_mut() {
-        members.retain(|_, value| !value.is_null());
+        spec.cluster_type = Some(types.join(","));
     }
 }
 

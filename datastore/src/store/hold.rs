@@ -9,8 +9,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::{Entry, Held, Known, Update};
 use crate::{Key, Kind, Resource};
 
@@ -28,7 +26,8 @@ fn is_sweep(known: usize, deleted: usize) -> bool {
     deleted > 1 && is_lost(known, deleted)
 }
 
-/// Whether a store that was lost has its objects again: all of them, but for a tenth that may really be gone.
+/// Whether a listing of a store that was lost has its objects again: all of them, but for a tenth that
+/// may really be gone.
 fn is_back(known: usize, missing: usize) -> bool {
     missing * 10 <= known
 }
@@ -266,7 +265,9 @@ impl Guard {
             }
         }
         if let Some(hold) = &self.hold {
-            if hold.cluster.is_none() && is_back(self.told.len(), hold.missing) {
+            // A store that is being filled is not done before the last object is back; what a listing may
+            // lack is a deletion here.
+            if hold.cluster.is_none() && hold.missing == 0 {
                 self.release(tell);
             } else if before != self.held() {
                 tell.held = self.held();
@@ -386,22 +387,16 @@ pub(super) fn cluster_of(entry: &Entry) -> Option<String> {
 }
 
 pub(super) fn cluster_of_resource(key: &Key, resource: &Resource) -> Option<String> {
-    if *key != cluster_key()? {
+    let Resource::ClusterInformation(cluster) = resource else {
         return None;
-    }
-    let value = resource.to_value();
-    let cluster = value.pointer("/spec/clusterGUID").and_then(Value::as_str);
-    cluster
-        .filter(|cluster| !cluster.is_empty())
-        .map(str::to_owned)
+    };
+    let guid = cluster.spec.cluster_guid.clone()?;
+    (*key == cluster_key() && !guid.is_empty()).then_some(guid)
 }
 
 /// The key of the object that names the cluster.
-pub(super) fn cluster_key() -> Option<Key> {
-    Some(Key::global(
-        Kind::from_name("ClusterInformation")?,
-        "default",
-    ))
+pub(super) fn cluster_key() -> Key {
+    Key::global(Kind::ClusterInformation, "default")
 }
 
 /// FNV-1a: tells one value of an object from the next, in no contest with anyone.
@@ -739,10 +734,6 @@ mod tests {
             "apiVersion": "projectcalico.org/v3", "kind": "ClusterInformation",
             "metadata": {"name": "default"}, "spec": {"clusterGUID": guid},
         });
-        entry(
-            cluster_key().unwrap(),
-            value.to_string().as_bytes(),
-            revision,
-        )
+        entry(cluster_key(), value.to_string().as_bytes(), revision)
     }
 }

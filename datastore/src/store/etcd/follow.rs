@@ -378,7 +378,7 @@ async fn cluster(
     limit: Duration,
     point: Option<Point>,
 ) -> Result<Option<String>, RequestError> {
-    let (Some(key), Some(point)) = (cluster_key(), point) else {
+    let (key, Some(point)) = (cluster_key(), point) else {
         return Ok(None);
     };
     let options = GetOptions::new().with_revision(point.revision);
