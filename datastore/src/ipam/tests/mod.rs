@@ -2,6 +2,7 @@
 
 mod assigning;
 mod block;
+mod collecting;
 mod documents;
 mod keeping;
 mod parity;
