@@ -5,162 +5,27 @@
 //! it; one that is killed after it has done all of it and knows nothing about it.
 #![expect(clippy::unwrap_used, reason = "a test that is surprised fails")]
 
+mod steps;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     net::IpAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    task::{Context, Poll, Waker},
+    sync::atomic::Ordering,
+    task::Poll,
 };
 
 use cleat_datastore::{
     ipam::{
-        AssignRequest, Assignee, Finding, Ipam, IpamError, MemoryKv, Moment, Owner, keys,
-        kv::{Answer, Kv, KvError, Transaction, Want},
+        AddressRequest, Collector, Finding, Ipam, IpamError, Owner, PodName, ReleaseRequest,
+        TunnelKind, keys,
     },
     ipnet::IpNet,
+    value::IpVersion,
 };
-use futures::{
-    FutureExt,
-    future::{BoxFuture, pending},
-};
-
-const HOSTS: [&str; 4] = ["h1", "h2", "h3", "h4"];
-
-/// A store that keeps whoever asks waiting once before it answers, and can swallow answers.
-#[derive(Clone)]
-struct Stepped {
-    kv: Arc<MemoryKv>,
-    swallow: Arc<AtomicBool>,
-}
-
-/// Waits for the scheduler's next turn.
-fn turn() -> impl Future<Output = ()> {
-    let mut waited = false;
-    std::future::poll_fn(move |_| {
-        if std::mem::replace(&mut waited, true) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-}
-
-impl Stepped {
-    async fn answer<T>(&self, asked: impl Future<Output = T>) -> T {
-        turn().await;
-        let answer = asked.await;
-        if self.swallow.load(Ordering::Relaxed) {
-            pending::<()>().await;
-        }
-        answer
-    }
-}
-
-impl Kv for Stepped {
-    fn read<'a>(&'a self, wants: &'a [Want]) -> BoxFuture<'a, Result<Answer, KvError>> {
-        self.answer(self.kv.read(wants)).boxed()
-    }
-
-    fn commit<'a>(&'a self, transaction: &'a Transaction) -> BoxFuture<'a, Result<bool, KvError>> {
-        self.answer(self.kv.commit(transaction)).boxed()
-    }
-}
-
-struct Lab {
-    kv: Arc<MemoryKv>,
-    swallow: Arc<AtomicBool>,
-    ipam: Ipam<Stepped>,
-    /// Without turns, for looking and cleaning up.
-    direct: Ipam<Arc<MemoryKv>>,
-}
-
-impl Lab {
-    fn new(pools: &[(&str, u8)]) -> Self {
-        let kv = Arc::new(MemoryKv::default());
-        let swallow = Arc::new(AtomicBool::new(false));
-        let ticks = Arc::new(AtomicU64::new(0));
-        let clock = move || {
-            let tick = ticks.fetch_add(1, Ordering::Relaxed);
-            Moment {
-                nanoseconds: 1_800_000_000_000_000_000 + tick,
-                entropy: tick,
-            }
-        };
-        for host in HOSTS {
-            kv.put(
-                format!("/calico/resources/v3/projectcalico.org/nodes/{host}"),
-                format!(
-                    r#"{{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{host}"}},"spec":{{}}}}"#
-                ),
-            );
-        }
-        for (number, (cidr, len)) in pools.iter().enumerate() {
-            kv.put(
-                format!("/calico/resources/v3/projectcalico.org/ippools/p{number}"),
-                format!(
-                    r#"{{"kind":"IPPool","apiVersion":"projectcalico.org/v3","metadata":{{"name":"p{number}"}},"spec":{{"cidr":"{cidr}","blockSize":{len}}}}}"#
-                ),
-            );
-        }
-        let stepped = Stepped {
-            kv: kv.clone(),
-            swallow: swallow.clone(),
-        };
-        Self {
-            ipam: Ipam::with_clock(stepped, clock.clone()),
-            direct: Ipam::with_clock(kv.clone(), clock),
-            kv,
-            swallow,
-        }
-    }
-
-    /// What does not fit, but for addresses that no endpoint uses: there are no endpoints here.
-    fn findings(&self) -> Vec<Finding> {
-        let mut findings = now(self.direct.check()).unwrap();
-        findings.retain(|finding| !matches!(finding, Finding::Leaked { .. }));
-        findings
-    }
-
-    /// Everything that is assigned, by address.
-    fn assigned(&self) -> BTreeMap<IpAddr, String> {
-        now(self.direct.check())
-            .unwrap()
-            .into_iter()
-            .filter_map(|finding| {
-                let Finding::Leaked {
-                    address, handle, ..
-                } = finding
-                else {
-                    return None;
-                };
-                Some((address, handle.unwrap()))
-            })
-            .collect()
-    }
-}
-
-fn now<T>(future: impl Future<Output = T>) -> T {
-    future.now_or_never().expect("nothing to wait for")
-}
-
-fn poll<T>(future: &mut Pin<Box<impl Future<Output = T> + ?Sized>>) -> Poll<T> {
-    future
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-}
-
-fn wish(host: &str, handle: &str, v4: usize, v6: usize) -> AssignRequest {
-    let assignee = Assignee {
-        handle: Some(handle.to_owned()),
-        attributes: BTreeMap::from([("node".to_owned(), host.to_owned())]),
-    };
-    AssignRequest::workload(host, v4, v6, assignee)
-}
+use serde_json::{Value, json};
+use steps::{Dice, HOSTS, Lab, Stepped, kill_at, now, poll, wish};
 
 /// A claimant: it assigns, and every other one releases again.
 type Claimant = Pin<Box<dyn Future<Output = Result<Vec<IpNet>, IpamError>>>>;
@@ -177,19 +42,6 @@ fn claimant(lab: &Lab, number: usize, releases: bool) -> Claimant {
         }
         Ok(assigned)
     })
-}
-
-/// A sequence of numbers that is the same every time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % end
-    }
 }
 
 #[test]
@@ -306,29 +158,6 @@ fn concurrent_claims_of_one_host_do_not_pass_its_limit() {
     }
 }
 
-/// Runs one operation until it is killed at a step, before or after the store did it; says whether
-/// it got that far.
-fn kill_at<T>(
-    lab: &Lab,
-    operation: impl Future<Output = Result<T, IpamError>>,
-    step: usize,
-    after: bool,
-) -> bool {
-    let mut operation = Box::pin(operation);
-    // The first turn only asks; each further one answers the last question and asks the next.
-    for _ in 0..=step {
-        if poll(&mut operation).is_ready() {
-            return false;
-        }
-    }
-    if after {
-        lab.swallow.store(true, Ordering::Relaxed);
-        let _ = poll(&mut operation);
-        lab.swallow.store(false, Ordering::Relaxed);
-    }
-    true
-}
-
 #[test]
 fn a_kill_at_every_single_step_leaves_all_or_nothing() {
     let pools = [("10.0.0.0/28", 30), ("fd00::/124", 126)];
@@ -406,6 +235,269 @@ fn another_client_killed_between_its_writes_leaves_nothing_that_stays() {
             // The owner of what is half-done comes by in the end.
             now(lab.direct.assign(&wish("h2", "i", 16, 0))).unwrap();
             assert_eq!(lab.findings(), [], "{done} {host}");
+        }
+    }
+}
+
+/// An operation on a lab that is prepared for it.
+type Operation = Box<dyn Fn(&Lab) -> Pin<Box<dyn Future<Output = Result<(), IpamError>>>>>;
+
+fn operation<F>(start: impl Fn(Ipam<Stepped>) -> F + 'static) -> Operation
+where
+    F: Future<Output = Result<(), IpamError>> + 'static,
+{
+    Box::new(move |lab| Box::pin(start(lab.ipam.clone())))
+}
+
+fn target_notes() -> BTreeMap<String, String> {
+    [("namespace", "n"), ("pod", "target")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// Every operation that writes.
+fn operations() -> Vec<(&'static str, Operation)> {
+    let block: IpNet = "10.0.0.4/30".parse().unwrap();
+    let by_name = move |handle: &str| AddressRequest {
+        owner: Owner::host("h3"),
+        address: "10.0.0.5".parse().unwrap(),
+        assignee: wish("h3", handle, 0, 0).assignee,
+        max_per_handle: None,
+        host_reserved: None,
+    };
+    vec![
+        (
+            "assign",
+            operation(|ipam| async move { ipam.assign(&wish("h1", "new", 5, 5)).await.map(drop) }),
+        ),
+        (
+            "assign_address",
+            operation(
+                move |ipam| async move { ipam.assign_address(&by_name("named")).await.map(drop) },
+            ),
+        ),
+        (
+            "ensure_block",
+            operation(|ipam| async move {
+                let versions = [IpVersion::V4, IpVersion::V6];
+                ipam.ensure_block(&wish("h4", "none", 0, 0), &versions)
+                    .await
+                    .map(drop)
+            }),
+        ),
+        (
+            "release",
+            operation(|ipam| async move {
+                let info = match ipam.show_handle("there").await {
+                    Err(IpamError::UnknownHandle(_)) => return Ok(()),
+                    other => other?,
+                };
+                let requests: Vec<ReleaseRequest> =
+                    info.iter().map(|info| info.address.into()).collect();
+                ipam.release(&requests).await.map(drop)
+            }),
+        ),
+        (
+            "release_handle",
+            operation(|ipam| async move {
+                match ipam.release_handle("there", None).await {
+                    Err(IpamError::UnknownHandle(_)) => Ok(()),
+                    other => other.map(drop),
+                }
+            }),
+        ),
+        (
+            "claim",
+            operation(move |ipam| async move {
+                let net = IpNet::new(block.addr(), 29).unwrap().trunc();
+                ipam.claim(&Owner::host("h4"), net).await.map(drop)
+            }),
+        ),
+        (
+            "give_up_all",
+            operation(
+                |ipam| async move { ipam.give_up_all(&Owner::host("h2"), false).await.map(drop) },
+            ),
+        ),
+        (
+            "give_up_pool",
+            operation(|ipam| async move {
+                let pool = "10.0.0.0/28".parse().unwrap();
+                ipam.give_up_pool(pool, false).await.map(drop)
+            }),
+        ),
+        (
+            "remove_owner",
+            operation(|ipam| async move { ipam.remove_owner(&Owner::host("h2")).await.map(drop) }),
+        ),
+        (
+            "ensure_tunnel_address",
+            operation(|ipam| async move {
+                ipam.ensure_tunnel_address("h1", TunnelKind::Vxlan, false)
+                    .await
+                    .map(drop)
+            }),
+        ),
+        (
+            "set_alternate_owner",
+            operation(|ipam| async move {
+                ipam.set_alternate_owner("mine", None, &target_notes())
+                    .await
+                    .map(drop)
+            }),
+        ),
+        (
+            "swap_owner",
+            operation(|ipam| async move {
+                let target = PodName {
+                    namespace: "n".to_owned(),
+                    name: "target".to_owned(),
+                };
+                ipam.swap_owner("there", &target).await.map(drop)
+            }),
+        ),
+        (
+            "split",
+            operation(|ipam| async move {
+                match ipam.split("p0", 2).await {
+                    Err(IpamError::UnknownPool(_)) => Ok(()),
+                    other => other.map(drop),
+                }
+            }),
+        ),
+        (
+            "configure",
+            operation(|ipam| async move {
+                ipam.configure(|config| config.ip_cooldown_seconds = 5)
+                    .await
+                    .map(drop)
+            }),
+        ),
+        (
+            "restore",
+            operation(|ipam| async move {
+                // More than one transaction's worth.
+                let documents: Vec<Value> = (0..70)
+                    .map(|number| {
+                        json!({"kind": "IPAMHandle", "metadata": {"name": "h"},
+                               "spec": {"handleID": format!("h{number}"), "block": {}}})
+                    })
+                    .collect();
+                ipam.restore(&documents, true).await.map(drop)
+            }),
+        ),
+        (
+            "collect",
+            operation(|ipam| async move { Collector::new(0).round(&ipam).await.map(drop) }),
+        ),
+    ]
+}
+
+/// Addresses of all hosts, one of them full; a pool of IPv4 that wants a tunnel.
+fn lived_in() -> Lab {
+    let lab = Lab::new(&[("10.0.0.0/27", 30), ("fd00::/123", 126)]);
+    lab.kv.put(
+        "/calico/resources/v3/projectcalico.org/ippools/p0",
+        r#"{"kind":"IPPool","apiVersion":"projectcalico.org/v3","metadata":{"name":"p0"},"spec":{"cidr":"10.0.0.0/27","blockSize":30,"vxlanMode":"Always"}}"#,
+    );
+    for (host, handle, v4, v6) in [
+        ("h1", "mine", 3, 1),
+        ("h2", "there", 6, 2),
+        ("h2", "other", 1, 1),
+    ] {
+        now(lab.direct.assign(&wish(host, handle, v4, v6))).unwrap();
+    }
+    now(lab
+        .direct
+        .set_alternate_owner("there", None, &target_notes()))
+    .unwrap();
+    // A host that is gone, and what it had.
+    now(lab.direct.assign(&wish("h3", "gone", 1, 1))).unwrap();
+    lab.kv
+        .delete("/calico/resources/v3/projectcalico.org/nodes/h3");
+    lab
+}
+
+/// What does not change from one lab to the next: all but times and numbers made of them.
+fn state(lab: &Lab) -> BTreeMap<String, Value> {
+    fn without_times(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                for name in [
+                    "affinity_claim_time",
+                    "sequenceNumber",
+                    "sequenceNumberForAllocation",
+                    "uid",
+                    "creationTimestamp",
+                ] {
+                    object.remove(name);
+                }
+                object.values_mut().for_each(without_times);
+            }
+            Value::Array(array) => array.iter_mut().for_each(without_times),
+            _ => {}
+        }
+    }
+    lab.kv
+        .dump()
+        .into_iter()
+        .map(|entry| {
+            let mut value = serde_json::from_slice(&entry.value).unwrap();
+            without_times(&mut value);
+            (entry.key, value)
+        })
+        .collect()
+}
+
+#[test]
+fn every_operation_killed_at_every_step_leaves_what_fits_and_done_again_is_done() {
+    for (name, operation) in operations() {
+        let done = lived_in();
+        let mut whole = Box::pin(operation(&done));
+        let mut steps = 0;
+        while poll(&mut whole).is_pending() {
+            steps += 1;
+        }
+        let wanted = state(&done);
+        assert!(steps >= 2, "{name} reads and writes");
+        assert_ne!(wanted, state(&lived_in()), "{name} does something");
+        for after in [false, true] {
+            for step in 0..steps {
+                let lab = lived_in();
+                assert!(
+                    kill_at(&lab, operation(&lab), step, after),
+                    "{name} has a step {step}"
+                );
+                // A collector may have released the last address of a block and not the block.
+                let findings = lab.findings();
+                assert!(
+                    findings
+                        .iter()
+                        .all(|finding| name == "collect"
+                            && matches!(finding, Finding::Orphaned { .. })),
+                    "{name}, step {step}: {findings:?}"
+                );
+                // Whoever is told to do it again does not get more than was asked for.
+                let mut again = Box::pin(operation(&lab));
+                let result = loop {
+                    if let Poll::Ready(result) = poll(&mut again) {
+                        break result;
+                    }
+                };
+                assert_eq!(lab.findings(), [], "{name}, step {step}");
+                match (name, result) {
+                    // Assigning is no wish for a state: it is released by its handle, and asked
+                    // for again.
+                    ("assign", Ok(())) => {
+                        now(lab.direct.release_handle("new", None)).unwrap();
+                        assert!(!lab.assigned().values().any(|handle| handle == "new"));
+                    }
+                    ("assign_address", Ok(()) | Err(IpamError::InUse { .. })) | (_, Ok(())) => {
+                        assert_eq!(state(&lab), wanted, "{name}, step {step}")
+                    }
+                    (_, Err(error)) => panic!("{name}, step {step}: {error}"),
+                }
+            }
         }
     }
 }
