@@ -123,10 +123,14 @@ pub struct Gc {
 
 /// What to assign.
 #[derive(Debug, ClapArgs)]
-#[group(required = true, multiple = true, id = "what", args = ["ip", "ipv4", "ipv6"])]
 pub struct Assign {
     /// This address.
-    #[arg(long, value_name = "IP", conflicts_with_all = ["ipv4", "ipv6", "pools"])]
+    #[arg(
+        long,
+        value_name = "IP",
+        required_unless_present_any = ["ipv4", "ipv6"],
+        conflicts_with_all = ["ipv4", "ipv6", "pools"]
+    )]
     pub ip: Option<IpAddr>,
     /// So many IPv4 addresses.
     #[arg(long, value_name = "COUNT")]
@@ -164,12 +168,11 @@ pub enum Use {
 
 /// What to split.
 #[derive(Debug, ClapArgs)]
-#[group(required = true, multiple = false, id = "pool", args = ["cidr", "name"])]
 pub struct Split {
     /// Into how many; a power of two.
     pub number: u32,
     /// The pool, by its CIDR.
-    #[arg(long)]
+    #[arg(long, required_unless_present = "name", conflicts_with = "name")]
     pub cidr: Option<IpNet>,
     /// The pool, by its name.
     #[arg(long)]
