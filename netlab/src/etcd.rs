@@ -1,6 +1,10 @@
 //! A real etcd, one member, in a namespace.
 
-use std::{net::IpAddr, process::Command, sync::Arc};
+use std::{
+    net::IpAddr,
+    process::Command,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::Result;
 
@@ -10,7 +14,8 @@ use crate::{Lab, Namespace, Process, secs, wait::eventually};
 #[derive(Debug)]
 pub struct Etcd {
     namespace: Arc<Namespace>,
-    process: Arc<Process>,
+    process: Mutex<Arc<Process>>,
+    arguments: Vec<String>,
     endpoint: String,
 }
 
@@ -24,34 +29,24 @@ impl Etcd {
             address.to_string()
         };
         let (client, peer) = (format!("http://{host}:2379"), format!("http://{host}:2380"));
-        let mut command = Command::new("etcd");
-        command.args(["--name", "lab", "--data-dir"]).arg(&data);
-        command.args([
-            "--listen-client-urls",
-            &client,
-            "--advertise-client-urls",
-            &client,
-        ]);
-        command.args([
-            "--listen-peer-urls",
-            &peer,
-            "--initial-advertise-peer-urls",
-            &peer,
-        ]);
-        command.args([
-            "--initial-cluster",
-            &format!("lab={peer}"),
-            "--logger",
-            "zap",
-        ]);
-        let process = lab.spawn(
-            &format!("{}-etcd", namespace.label()),
-            namespace,
-            &mut command,
-        )?;
+        let cluster = format!("lab={peer}");
+        let data = data.to_string_lossy();
+        let arguments = [
+            ["--name", "lab"],
+            ["--data-dir", &data],
+            ["--listen-client-urls", &client],
+            ["--advertise-client-urls", &client],
+            ["--listen-peer-urls", &peer],
+            ["--initial-advertise-peer-urls", &peer],
+            ["--initial-cluster", &cluster],
+            ["--logger", "zap"],
+        ];
+        let arguments: Vec<String> = arguments.concat().into_iter().map(Into::into).collect();
+        let process = spawn(lab, namespace, &arguments)?;
         let etcd = Self {
             namespace: Arc::clone(namespace),
-            process,
+            process: Mutex::new(process),
+            arguments,
             endpoint: client,
         };
         lab.exhibit(
@@ -68,10 +63,7 @@ impl Etcd {
                 "/",
             ],
         );
-        eventually("etcd to be healthy", secs(20), || {
-            etcd.etcdctl(&["endpoint", "health"])
-                .map_err(|_| etcd.process.log_tail(1))
-        })?;
+        etcd.wait_healthy()?;
         Ok(etcd)
     }
 
@@ -81,8 +73,23 @@ impl Etcd {
     }
 
     /// The server's process.
-    pub fn process(&self) -> &Process {
-        &self.process
+    pub fn process(&self) -> Arc<Process> {
+        Arc::clone(&self.current())
+    }
+
+    /// Starts it again with the data it has, after its end, and waits until it is healthy.
+    pub fn restart(&self, lab: &Lab) -> Result<()> {
+        self.process().kill();
+        *self.current() = spawn(lab, &self.namespace, &self.arguments)?;
+        self.wait_healthy()
+    }
+
+    /// Every key with its value.
+    pub fn dump(&self) -> Result<Vec<(String, String)>> {
+        let keys = self.etcdctl(&["get", "--prefix", "--keys-only", "/"])?;
+        keys.split_whitespace()
+            .map(|key| Ok((key.to_owned(), self.get(key)?.trim_end().to_owned())))
+            .collect()
     }
 
     /// Runs `etcdctl` (API v3).
@@ -106,4 +113,23 @@ impl Etcd {
     pub fn delete(&self, key: &str) -> Result<()> {
         self.etcdctl(&["del", key]).map(drop)
     }
+
+    fn wait_healthy(&self) -> Result<()> {
+        eventually("etcd to be healthy", secs(20), || {
+            self.etcdctl(&["endpoint", "health"])
+                .map_err(|_| self.process().log_tail(1))
+        })?;
+        Ok(())
+    }
+
+    fn current(&self) -> MutexGuard<'_, Arc<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn spawn(lab: &Lab, namespace: &Arc<Namespace>, arguments: &[String]) -> Result<Arc<Process>> {
+    let mut command = Command::new("etcd");
+    command.args(arguments);
+    let name = format!("{}-etcd", namespace.label());
+    lab.spawn(&name, namespace, &mut command)
 }

@@ -35,6 +35,8 @@ pub struct Host {
     pub namespace: Arc<Namespace>,
     config: PathBuf,
     binary: PathBuf,
+    /// Where the daemon writes the states of endpoints for a CNI plugin.
+    states: PathBuf,
     daemon: Mutex<Option<Arc<Process>>>,
 }
 
@@ -93,6 +95,7 @@ impl Host {
             namespace,
             config,
             binary,
+            states: dir.join("endpoints"),
             daemon: Mutex::new(None),
         })
     }
@@ -117,7 +120,9 @@ impl Host {
             .arg("run")
             .arg("--config")
             .arg(&self.config)
-            .env("RUST_BACKTRACE", "1");
+            .env("RUST_BACKTRACE", "1")
+            // The usual place is one that all hosts of a lab share.
+            .env("FELIX_ENDPOINTSTATUSPATHPREFIX", &self.states);
         *daemon = Some(lab.spawn(
             &format!("{}-cleat", self.name),
             &self.namespace,
