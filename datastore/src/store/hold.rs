@@ -488,6 +488,17 @@ mod tests {
     }
 
     #[test]
+    fn who_refills_a_store_one_by_one_takes_nothing_that_is_still_to_come() {
+        let mut reader = Reader::knowing(20);
+        reader.delete(0..20, 30);
+        for index in 0..20 {
+            reader.put([index], 31 + index as u64);
+            assert_eq!(reader.objects.len(), 20, "after {index}");
+        }
+        assert_eq!(reader.guard.held(), None);
+    }
+
+    #[test]
     fn a_store_of_another_cluster_is_held_whatever_it_holds() {
         let mut reader = Reader::knowing(3);
         reader.name_cluster("aaa", 10);
