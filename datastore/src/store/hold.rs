@@ -502,7 +502,7 @@ mod tests {
     fn a_store_of_another_cluster_is_held_whatever_it_holds() {
         let mut reader = Reader::knowing(3);
         reader.name_cluster("aaa", 10);
-        let mut others = reader.entries(0..3, 11);
+        let mut others = objects(0..3, 11);
         others.push(cluster("bbb", 11));
         reader.list_entries(others, 12);
         let held = reader.held.take().unwrap();
@@ -510,7 +510,7 @@ mod tests {
         assert!(held.reason.contains("bbb") && held.reason.contains("aaa"));
         assert_eq!(reader.in_sync, None);
         // Ours again.
-        let mut ours = reader.entries(0..3, 13);
+        let mut ours = objects(0..3, 13);
         ours.push(cluster("aaa", 13));
         reader.list_entries(ours, 14);
         assert_eq!((reader.in_sync, reader.guard.held()), (Some(14), None));
@@ -530,11 +530,12 @@ mod tests {
             objects: (0..3).map(|index| (key(index), 5)).collect(),
             cluster: None,
         };
-        let mut reader = Reader::default();
-        reader.guard = Guard::new(known);
-        reader.objects = (0..3).map(|index| (key(index), 5)).collect();
-        let mut entries = reader.entries(0..1, 5);
-        entries.extend(reader.entries(1..2, 6));
+        let mut reader = Reader {
+            guard: Guard::new(known),
+            objects: (0..3).map(|index| (key(index), 5)).collect(),
+            ..Reader::default()
+        };
+        let entries = vec![object(0, 5), object(1, 6)];
         reader.list_entries(entries, 7);
         assert_eq!(
             reader.told,
@@ -640,7 +641,7 @@ mod tests {
         }
 
         fn list(&mut self, keys: impl IntoIterator<Item = usize>, revision: u64) {
-            let entries = self.entries(keys, revision);
+            let entries = objects(keys, revision);
             self.list_entries(entries, revision);
         }
 
@@ -665,14 +666,8 @@ mod tests {
             self.take(tell);
         }
 
-        fn entries(&self, keys: impl IntoIterator<Item = usize>, revision: u64) -> Vec<Entry> {
-            keys.into_iter()
-                .map(|index| object(index, revision))
-                .collect()
-        }
-
         fn put(&mut self, keys: impl IntoIterator<Item = usize>, revision: u64) {
-            let entries = self.entries(keys, revision);
+            let entries = objects(keys, revision);
             self.change(
                 entries.into_iter().map(|entry| Change::put(entry, b"")),
                 revision,
@@ -734,6 +729,11 @@ mod tests {
 
     fn key(index: usize) -> Key {
         Key::global(Kind::Tier, format!("t{index}"))
+    }
+
+    fn objects(keys: impl IntoIterator<Item = usize>, revision: u64) -> Vec<Entry> {
+        let keys = keys.into_iter();
+        keys.map(|index| object(index, revision)).collect()
     }
 
     fn object(index: usize, revision: u64) -> Entry {

@@ -65,7 +65,7 @@ impl State {
         self.revision += 1;
         let revision = self.revision;
         let change = Change::put(entry(key.clone(), &bytes, revision), &bytes);
-        self.tell(vec![change]);
+        self.tell(&[change]);
         self.values.insert(key.clone(), (bytes, revision));
         revision
     }
@@ -78,16 +78,16 @@ impl State {
             .collect();
         if !removed.is_empty() {
             self.revision += 1;
-            self.tell(removed);
+            self.tell(&removed);
         }
     }
 
-    fn tell(&mut self, changes: Vec<Change>) {
+    fn tell(&mut self, changes: &[Change]) {
         let revision = self.revision;
         self.feeds.retain(|feed| {
             let feed = feed.upgrade();
             if let Some(feed) = &feed {
-                feed.change(revision, changes.clone());
+                feed.change(revision, changes.to_vec());
             }
             feed.is_some()
         });

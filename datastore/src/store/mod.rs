@@ -11,7 +11,21 @@ mod backend;
 mod dir;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg_attr(
+    not(feature = "etcd"),
+    allow(
+        dead_code,
+        reason = "memory is never lost, and nobody must wait for it"
+    )
+)]
 mod feed;
+#[cfg_attr(
+    not(feature = "etcd"),
+    allow(
+        dead_code,
+        reason = "memory is never lost, and nobody must wait for it"
+    )
+)]
 mod hold;
 mod memory;
 mod prepare;

@@ -69,9 +69,10 @@ const UNAUTHENTICATED: i32 = 16;
 impl From<etcd_client::Error> for RequestError {
     fn from(error: etcd_client::Error) -> Self {
         let text = error.to_string();
-        let (code, message) = match &error {
-            etcd_client::Error::GRpcStatus(status) => (status.code() as i32, status.message()),
-            _ => (0, text.as_str()),
+        let (code, message) = if let etcd_client::Error::GRpcStatus(status) = &error {
+            (status.code() as i32, status.message())
+        } else {
+            (0, text.as_str())
         };
         // The server names some errors by text alone; their codes are shared with others.
         if message.contains("required revision has been compacted") {
