@@ -3,6 +3,7 @@
 //! `calc`, `render`, `reconcile` and `output` are pure: they compile and are tested without the `host` feature. Everything that
 //! touches a kernel, a socket or a clock stands behind that feature. `DESIGN.md` draws the whole path.
 
+pub mod archive;
 pub mod calc;
 pub mod check;
 #[cfg(feature = "host")]

@@ -61,6 +61,11 @@ pub fn is_document(document: &Value) -> bool {
     rank(document).is_some()
 }
 
+/// The key that a document belongs under, if it can be restored.
+pub fn key(document: &Value) -> Result<String, Problem> {
+    parse_one(document).map(|stored| stored.key)
+}
+
 /// Decides nothing: everything there is.
 pub(super) fn dump(draft: &Draft<'_>) -> Result<Dump, Stop> {
     let mut dump = Dump::default();

@@ -10,7 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use cleat_datastore::Kind;
 use ipnet::IpNet;
 
-use super::resource_args::{Create, Delete, Get, Label, Patch, Sources};
+use super::resource_args::{Create, Delete, Get, Import, Label, Patch, Sources};
 use crate::output::Format;
 
 /// Ties a Linux host to its fabric: endpoints and policy in eBPF, BGP to the top-of-rack routers.
@@ -219,6 +219,22 @@ pub enum Command {
         after_help = "Examples:\n  cleat validate -f policy.yaml\n  cleat validate -R -f resources/"
     )]
     Validate(Sources),
+    /// Writes the whole datastore to a file.
+    #[command(
+        after_help = "The file holds one JSON object on each line: a head with the number of objects of each kind, every resource, \
+        everything of address management, and an end with a checksum, so that a file that was cut off is not taken for a whole \
+        one. What lives as long as a lease (statuses of nodes and endpoints, elections) is left out.\n\nExamples:\n  \
+        cleat export -o backup.cleat\n  cleat export | gzip > backup.cleat.gz"
+    )]
+    Export,
+    /// Fills a datastore from a file that `cleat export` or `calicoctl datastore migrate export` has written.
+    #[command(
+        after_help = "The whole file is read and checked before anything is written. While it is written the datastore is locked: \
+        ClusterInformation's datastoreReady is false. A datastore that holds anything is refused without --merge or --overwrite.\
+        \n\nExamples:\n  cleat import backup.cleat --dry-run\n  cleat import backup.cleat\n  \
+        gunzip -c backup.cleat.gz | cleat import -"
+    )]
+    Import(Import),
     /// Shows how the daemon is: readiness, store, endpoints, peers, and every resource that cannot be used.
     #[command(
         after_help = "Examples:\n  cleat status\n  cleat status -o json | jq .problems\n\nExit code 1 when the daemon is not ready."
@@ -295,6 +311,12 @@ pub enum StoreCommand {
     /// right that it lost its objects, this says so.
     #[command(after_help = "Example:\n  cleat store accept")]
     Accept,
+    /// Locks the store: datastoreReady is false, so that no workload is added or removed while it is moved or mended.
+    #[command(after_help = "Example:\n  cleat store lock")]
+    Lock,
+    /// Unlocks the store.
+    #[command(after_help = "Example:\n  cleat store unlock")]
+    Unlock,
 }
 
 /// What to show of BGP.

@@ -17,6 +17,7 @@ mod selection;
 mod session;
 mod settings;
 mod store_state;
+mod transfer;
 mod write;
 
 use std::io::Write as _;
@@ -133,6 +134,8 @@ fn dispatch(args: &Args) -> Result<String, Failure> {
         Command::Label(label) => edit::label(args, label),
         Command::Delete(delete) => remove::delete(args, delete),
         Command::Get(get) => get::get(args, get),
+        Command::Export => transfer::export(args),
+        Command::Import(import) => transfer::import(args, import),
         Command::Validate(sources) => write::validate(args, sources),
         Command::Status => ask::status(args),
         Command::Store { command } => store_state::run(args, *command),
@@ -177,7 +180,10 @@ fn dispatch(args: &Args) -> Result<String, Failure> {
 fn printable(args: &Args) -> Result<(), Failure> {
     let usage = |message: String| Err(Failure::new(Code::Usage, message));
     match (&args.output, &args.command) {
-        (Output::Columns(_), Command::Get(_)) => Ok(()),
+        (Output::Other(_), Command::Export) | (Output::Columns(_), Command::Get(_)) => Ok(()),
+        (_, Command::Export) if args.output != Output::Ps => {
+            usage("-o names the file of `cleat export`, whose form is always the same; write -o ./json".to_owned())
+        }
         (Output::Columns(_), _) => usage("custom-columns are for `cleat get`".to_owned()),
         (Output::Other(text), _) if text.starts_with("go-template") => usage(
             "there are no Go templates here; custom-columns=HEAD:.path.of.field prints single values, and `-o json` is \

@@ -188,7 +188,7 @@ async fn node(session: &Session, name: &str, current: Option<&Entry>) -> Result<
     if let Some(Resource::Node(node)) = current.and_then(|entry| entry.resource.as_deref().ok()) {
         addresses.extend(tunnels(&node.spec));
     }
-    if let Some(ipam) = session.ipam() {
+    if let Some(ipam) = session.ipam().await? {
         let requests: Vec<ReleaseRequest> = addresses.into_iter().map(Into::into).collect();
         ipam.release(&requests).await.map_err(unreleased)?;
         ipam.remove_owner(&Owner::host(name))
@@ -233,7 +233,8 @@ async fn pool(
     versioned: bool,
 ) -> Result<(), Refusal> {
     let mut revision = versioned.then_some(current.revision);
-    if let (Some(ipam), Ok(Resource::IpPool(pool))) = (session.ipam(), current.resource.as_deref())
+    if let Ok(Resource::IpPool(pool)) = current.resource.as_deref()
+        && let Some(ipam) = session.ipam().await?
     {
         if !pool.spec.disabled {
             let mut disabled = pool.clone();

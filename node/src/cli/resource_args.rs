@@ -161,3 +161,20 @@ pub struct Label {
     #[arg(long, short = 'n', value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 }
+
+/// What `import` reads, and into what.
+#[derive(Debug, ClapArgs)]
+pub struct Import {
+    /// The file that `cleat export` or `calicoctl datastore migrate export` has written, or `-` for standard input.
+    #[arg(value_name = "FILE|-")]
+    pub file: PathBuf,
+    /// Make the store what the file says: what differs is overwritten, what the file lacks is deleted.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Add what is missing and leave what is there.
+    #[arg(long, conflicts_with = "overwrite")]
+    pub merge: bool,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}

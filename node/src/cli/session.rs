@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use cleat_datastore::ipam::Ipam;
 use cleat_datastore::ipam::kv::Kv;
-use cleat_datastore::store::AnyStore;
+use cleat_datastore::ipam::{EtcdKv, Ipam};
+use cleat_datastore::store::{AnyStore, Etcd, StoreError};
 
 use super::{Args, Code, Failure, settings};
 use crate::config::StoreKind;
@@ -13,18 +13,23 @@ use crate::config::StoreKind;
 pub(super) struct Session {
     /// The store.
     pub(super) store: AnyStore,
-    kv: Option<Arc<dyn Kv>>,
+    etcd: Option<Arc<Etcd>>,
 }
 
 impl Session {
     /// Address management; a directory has none.
-    pub(super) fn ipam(&self) -> Option<Ipam<Arc<dyn Kv>>> {
-        self.kv.clone().map(Ipam::new)
+    pub(super) async fn ipam(&self) -> Result<Option<Ipam<Arc<dyn Kv>>>, StoreError> {
+        Ok(self.kv().await?.map(Ipam::new))
     }
 
     /// The keys themselves; a directory has none.
-    pub(super) fn kv(&self) -> Option<&Arc<dyn Kv>> {
-        self.kv.as_ref()
+    pub(super) async fn kv(&self) -> Result<Option<Arc<dyn Kv>>, StoreError> {
+        let Some(etcd) = &self.etcd else {
+            return Ok(None);
+        };
+        let client = etcd.client().await?;
+        let kv = EtcdKv::new(&client, etcd.config().request_timeout);
+        Ok(Some(Arc::new(kv)))
     }
 }
 
@@ -44,12 +49,22 @@ pub(super) fn with_store<T>(
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let store = crate::daemon::store::open(&loaded.config.datastore).map_err(|error| {
+        let config = &loaded.config.datastore;
+        if config.kind() == StoreKind::Etcd {
+            let etcd = Arc::new(Etcd::new(crate::daemon::store::etcd(config)));
+            let store = etcd.clone();
+            return work(Session {
+                store,
+                etcd: Some(etcd),
+            })
+            .await;
+        }
+        let store = crate::daemon::store::open(config).map_err(|error| {
             Failure::new(
                 Code::NoStore,
                 format!("{error:#}; `cleat config show` tells which store is used"),
             )
         })?;
-        work(Session { store, kv: None }).await
+        work(Session { store, etcd: None }).await
     })
 }

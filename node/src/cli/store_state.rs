@@ -13,6 +13,8 @@ pub(super) fn run(args: &Args, command: StoreCommand) -> Result<String, Failure>
     match command {
         StoreCommand::Status => status(args),
         StoreCommand::Accept => accept(args),
+        StoreCommand::Lock => super::transfer::set_ready(args, false),
+        StoreCommand::Unlock => super::transfer::set_ready(args, true),
     }
 }
 

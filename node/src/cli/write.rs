@@ -260,7 +260,9 @@ pub(super) fn writable(key: &Key) -> Result<(), Refusal> {
 }
 
 async fn new(session: &Session, key: &Key, resource: &Resource) -> Result<Entry, Refusal> {
-    if let (Resource::IpPool(pool), Some(kv)) = (resource, session.kv()) {
+    if let Resource::IpPool(pool) = resource
+        && let Some(kv) = session.kv().await?
+    {
         let blocks = keys::blocks(addr::version(pool.spec.cidr.net()));
         let there = kv
             .read(&[Want::Prefix(blocks)])
