@@ -168,7 +168,7 @@ fn replay(transcript: &str, store: &Store, directory: &Path) -> String {
         let (code, stdout, stderr) = cleat(command, None, &store.environment, directory);
         let _ = writeln!(out, "{line}");
         out.push_str(&mask(&stdout));
-        for line in stderr.lines() {
+        for line in mask(&stderr).lines() {
             let _ = writeln!(out, "! {line}");
         }
         if code != 0 {
@@ -196,9 +196,28 @@ fn mask(text: &str) -> String {
                 let _ = writeln!(out, "{indent}{field}: (masked)");
             }
             None => {
-                let _ = writeln!(out, "{line}");
+                let _ = writeln!(out, "{}", mask_words(line));
             }
         }
+    }
+    out
+}
+
+/// Takes out revisions and the cluster's id inside a line.
+fn mask_words(line: &str) -> String {
+    let mut out = String::new();
+    let mut after = "";
+    for word in line.split_inclusive(' ') {
+        let core = word.trim_end_matches([' ', ',', ';']);
+        let revision = after == "resourceVersion" && core.bytes().all(|byte| byte.is_ascii_digit());
+        let id = core.len() == 32 && core.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if revision || id {
+            out.push_str("(masked)");
+            out.push_str(&word[core.len()..]);
+        } else {
+            out.push_str(word);
+        }
+        after = core;
     }
     out
 }

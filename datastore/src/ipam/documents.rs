@@ -180,13 +180,14 @@ fn rank(document: &Value) -> Option<usize> {
 /// What is stored under a key, as a document.
 pub fn document(key: &str, bytes: &[u8]) -> Result<Value, Problem> {
     if key == keys::CONFIG {
-        model::decode::<IpamConfig>(key, bytes)?;
-        let spec = renamed(object(key, bytes)?, &CONFIG_FIELDS);
+        // As it is stored when it is restored, so that a dump of what was restored is the same.
+        let config: IpamConfig = model::decode(key, bytes)?;
+        let spec = renamed(object(key, &model::encode(&config))?, &CONFIG_FIELDS);
         return Ok(resource("IPAMConfig", "default", spec));
     }
     if let Some(cidr) = keys::parse_block(key) {
-        AllocationBlock::decode(key, bytes)?;
-        let spec = renamed(object(key, bytes)?, &BLOCK_FIELDS);
+        let block = AllocationBlock::decode(key, bytes)?;
+        let spec = renamed(object(key, &model::encode(&block))?, &BLOCK_FIELDS);
         return Ok(resource("IPAMBlock", &name_of(cidr), spec));
     }
     if let Some((owner, cidr)) = keys::parse_affinity(key) {
@@ -199,8 +200,8 @@ pub fn document(key: &str, bytes: &[u8]) -> Result<Value, Problem> {
         return Ok(resource("BlockAffinity", &name, spec));
     }
     if let Some(id) = keys::parse_handle(key) {
-        model::decode::<Handle>(key, bytes)?;
-        let mut spec = object(key, bytes)?;
+        let handle: Handle = model::decode(key, bytes)?;
+        let mut spec = object(key, &model::encode(&handle))?;
         spec.insert("handleID".to_owned(), id.into());
         return Ok(resource("IPAMHandle", &id.to_ascii_lowercase(), spec));
     }

@@ -48,7 +48,7 @@ pub use dir::Dir;
 pub use etcd::{Etcd, EtcdConfig};
 pub use feed::{HoldHandle, Watch};
 pub use memory::Memory;
-pub use prepare::default_allow;
+pub use prepare::{default_allow, is_fixed};
 
 /// A change of one object.
 #[derive(Clone, Debug, PartialEq)]

@@ -53,7 +53,7 @@ pub(super) fn is_default_allow(key: &Key) -> bool {
 }
 
 /// Whether nobody may delete the object.
-pub(super) fn is_fixed(key: &Key) -> bool {
+pub fn is_fixed(key: &Key) -> bool {
     is_default_allow(key) || (key.kind() == Some(Kind::Tier) && FIXED_TIERS.contains(&key.name()))
 }
 

@@ -258,7 +258,7 @@ fn cell(kind: Kind, head: &str, manifest: &Value, pointer: &str, as_number: u32)
         (Kind::IpamConfiguration, "MAXBLOCKSPERHOST") => or("0"),
         (_, "TIER") => or("default"),
         (Kind::Service, "TYPE") => or("ClusterIP"),
-        (Kind::LiveMigration, _) => {
+        (Kind::LiveMigration, "SOURCE" | "TARGET") => {
             let end = value.and_then(|end| end.get("workloadEndpoint").or(end.get("workload")));
             match end.and_then(|end| end.get("hostname")) {
                 Some(host) => text(Some(host)),

@@ -129,7 +129,12 @@ impl Outcome {
         if self.failed.len() == 1
             && let Some((_, failure)) = self.failed.pop_if(|_| wanted == 1)
         {
-            let message = format!("{}: {}", self.failure(), failure.message);
+            let reason = if failure.message.contains('\n') {
+                format!("\n  {}", failure.message.replace('\n', "\n  "))
+            } else {
+                format!(" {}", failure.message)
+            };
+            let message = format!("{}:{reason}", self.failure());
             return (String::new(), Err(Failure::told(failure.code, message)));
         }
         let code = self.code();

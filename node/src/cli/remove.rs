@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cleat_datastore::ipam::{IpamError, Owner, ReleaseRequest};
 use cleat_datastore::resource::NodeSpec;
-use cleat_datastore::store::{Entry, Filter, StoreError};
+use cleat_datastore::store::{self, Entry, Filter, StoreError};
 use cleat_datastore::{Key, Kind, Resource};
 use serde_json::Value;
 
@@ -105,13 +105,15 @@ impl Doomed {
 async fn remove(session: &Session, doomed: &Doomed) -> Result<(), Refusal> {
     let key = &doomed.key;
     writable(key)?;
-    let store = &session.store;
-    let current = store.get(key).await?;
+    let current = session.store.get(key).await?;
     if let Some(current) = &current {
         same_version(current, doomed.version.as_deref())?;
         same_uid(current, key, doomed.uid.as_deref())?;
     }
     match key.kind() {
+        Some(Kind::Tier) if store::is_fixed(key) => {
+            return Err(StoreError::Fixed(key.clone()).into());
+        }
         Some(Kind::Tier) => not_empty(session, key).await?,
         // Even without its resource a node may have left things behind.
         Some(Kind::Node) => node(session, key.name(), current.as_ref()).await?,
@@ -127,7 +129,7 @@ async fn remove(session: &Session, doomed: &Doomed) -> Result<(), Refusal> {
     };
     let revision = doomed.version.as_ref().map(|_| current.revision);
     // By the name under which it is stored, which for policies may be a longer one.
-    Ok(store.delete(&current.key, revision).await?)
+    Ok(session.store.delete(&current.key, revision).await?)
 }
 
 /// A tier whose policies are still there stays, lest they lose their place.

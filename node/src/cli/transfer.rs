@@ -245,11 +245,7 @@ pub(super) fn import(args: &Args, import: &Import) -> Result<String, Failure> {
 
 /// Whether the key is of something that a store has as soon as anybody uses it.
 fn every_store_has(key: &Key) -> bool {
-    match key.kind() {
-        Some(Kind::ClusterInformation) => true,
-        Some(Kind::Tier) => ["default", "kube-admin", "kube-baseline"].contains(&key.name()),
-        _ => false,
-    }
+    *key == cluster_key() || store::is_fixed(key)
 }
 
 fn contents(held: &Held) -> String {
