@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 
-use cleat_datastore::resource::{decode_value, from_manifest};
+use cleat_datastore::resource::{decode_value, manifest_key};
 use cleat_datastore::{Key, Kind, Problem, Resource, ipam, parse_documents};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -232,7 +232,7 @@ fn sorted(
             let object = if kind_of(&document) == SUBNET {
                 subnet(document)
             } else {
-                from_manifest(document)
+                resource(document)
             };
             archive.resources.push(object?);
             Ok(())
@@ -249,6 +249,13 @@ fn sorted(
     } else {
         Err(ArchiveError::Problems(problems))
     }
+}
+
+/// What a store holds may be older than a rule for those who write now.
+fn resource(document: Value) -> Result<(Key, Resource), Problem> {
+    let key = manifest_key(&document)?;
+    let resource = decode_value(&key, document)?;
+    Ok((key, resource))
 }
 
 fn subnet(mut document: Value) -> Result<(Key, Resource), Problem> {

@@ -144,7 +144,7 @@ pub(crate) fn first(key: &Key, problems: Vec<Problem>) -> Problem {
 }
 
 /// The key that a manifest belongs under.
-pub(crate) fn manifest_key(value: &Value) -> Result<Key, Problem> {
+pub fn manifest_key(value: &Value) -> Result<Key, Problem> {
     let made = made_name(value);
     let text = |pointer: &str| {
         value

@@ -53,8 +53,9 @@ pub use bgp_filter::{
 };
 pub use blanks::Blanks;
 pub use cluster::ClusterInformationSpec;
+pub(crate) use codec::first;
+pub use codec::manifest_key;
 pub use codec::{MAX_VALUE_LEN, decode, decode_value, from_manifest, validate};
-pub(crate) use codec::{first, manifest_key};
 pub use condition::{Condition, ConditionStatus, ConditionsStatus};
 pub use felix::FelixConfigurationSpec;
 pub use host_endpoint::{HostEndpointPort, HostEndpointSpec};

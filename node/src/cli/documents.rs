@@ -58,7 +58,7 @@ pub(super) fn read(
                         .push(problem.at(origin.file, origin.document));
                     continue;
                 }
-                match document.decode() {
+                match document.validate() {
                     Ok((key, resource)) => {
                         if let Some(other) = seen.insert(key.clone(), origin.clone()) {
                             let reason = format!("stands in {other} as well; which one is meant?");
@@ -69,7 +69,7 @@ pub(super) fn read(
                         }
                         documents.objects.push((key, resource));
                     }
-                    Err(problem) => documents.problems.push(problem),
+                    Err(problems) => documents.problems.extend(problems),
                 }
             }
         }

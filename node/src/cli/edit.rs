@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cleat_datastore::resource::decode_value;
+use cleat_datastore::resource::validate;
 use cleat_datastore::store::{Entry, StoreError};
 use cleat_datastore::{Key, Problem, Resource};
 use serde_json::Value;
@@ -62,7 +62,7 @@ async fn patch_one(session: &Session, key: &Key, patch: &Patch) -> Result<Entry,
                 return Err(Problem::new(key, field, "cannot be changed by a patch").into());
             }
         }
-        let patched = decode_value(key, value)?;
+        let patched = validate(key, value).map_err(Refusal::Problems)?;
         match write::store(session, key, &current, &patched).await {
             Err(Refusal::Store(StoreError::Conflict { .. })) if attempts > 0 => {}
             done => return done,
