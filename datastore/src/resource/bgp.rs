@@ -118,6 +118,19 @@ impl Spec for BgpConfigurationSpec {
     const KIND: Kind = Kind::BgpConfiguration;
 }
 
+impl BgpConfigurationSpec {
+    /// How much to log.
+    pub fn log_severity(&self) -> &str {
+        self.log_severity_screen.as_deref().unwrap_or("Info")
+    }
+
+    /// Whether load balancers' addresses are advertised as blocks.
+    pub fn load_balancer_aggregation(&self) -> Aggregation {
+        let said = self.service_load_balancer_aggregation;
+        said.unwrap_or(Aggregation::Enabled)
+    }
+}
+
 /// A block of addresses of services.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdvertisedBlock {
@@ -188,12 +201,7 @@ pub enum ProgramClusterRoutes {
 }
 
 /// Whether addresses are advertised as blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Aggregation {
-    Enabled,
-    Disabled,
-}
+pub use super::Enabled as Aggregation;
 
 /// Sessions of some nodes with some peers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -81,7 +81,18 @@ impl IpPoolSpec {
     /// The prefix length of its blocks.
     pub fn block_len(&self) -> u8 {
         self.block_size
+            .filter(|len| *len != 0)
             .unwrap_or(if self.cidr.is_v4() { 26 } else { 122 })
+    }
+
+    /// Whether addresses are taken from it unasked.
+    pub fn assignment(&self) -> AssignmentMode {
+        self.assignment_mode.unwrap_or(AssignmentMode::Automatic)
+    }
+
+    /// The nodes that use it.
+    pub fn nodes(&self) -> Selector {
+        self.node_selector.clone().unwrap_or_else(Selector::all)
     }
 }
 

@@ -208,6 +208,7 @@ const KEYS: [&str; 11] = [
 impl Constraints {
     fn parse(text: &'static str) -> Self {
         let mut constraints = Self::default();
+        let mut has_default = false;
         let mut rest = text;
         while !rest.is_empty() {
             let next = KEYS
@@ -230,9 +231,12 @@ impl Constraints {
                 "minimum" => constraints.minimum = number(),
                 "pattern" => constraints.pattern = Regex::new(value).ok(),
                 "required" => constraints.required = true,
+                "default" => has_default = true,
                 _ => {}
             }
         }
+        // What is not there is what it is by default.
+        constraints.required &= !has_default;
         constraints
     }
 }

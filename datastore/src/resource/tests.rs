@@ -12,6 +12,7 @@ use crate::value::Cidr;
 
 mod full;
 mod rows;
+mod samples;
 
 use full::{all, manifest};
 
