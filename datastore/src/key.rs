@@ -277,6 +277,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::{
+        resource::{AffinityState, Resource, decode},
+        status,
+    };
 
     #[test]
     fn paths_and_keys_are_two_spellings_of_one_thing() {
@@ -373,21 +377,65 @@ mod tests {
         }
     }
 
-    /// Of the lists there, `paths` and `legacyPaths` name keys of a process's memory that no store holds
-    /// (`/calico/v1/...`), but for one; `values` are tested where values are decoded.
+    /// What the table's sorts of keys are here: reports of the state of things lie beside the objects, and
+    /// the others are Calico's names in a process's memory, which no store holds.
     #[test]
     fn paths_of_calico_give_its_keys_or_none() {
         let text = include_str!("../tests/vectors/keys.json");
         let vectors: Value = serde_json::from_str(text).unwrap();
-        for case in vectors["paths"].as_array().unwrap() {
+        let list = |name: &str| vectors[name].as_array().unwrap().clone();
+        let mut reports = 0;
+        for case in list("paths").iter().chain(&list("legacyPaths")) {
             let path = case["path"].as_str().unwrap();
             assert_eq!(Key::parse(path), None, "{path}");
-        }
-        for path in vectors["noCrash"].as_array().unwrap() {
-            let path = path.as_str().unwrap();
-            if let Some(key) = Key::parse(path) {
-                assert_eq!(key.path(), path);
+            let key = &case["key"];
+            let text = |field: &str| key[field].as_str().unwrap_or_default();
+            let (region, host) = (text("regionString"), text("hostname"));
+            match text("type") {
+                "ActiveStatusReportKey" => assert_eq!(status::alive(region, host), path),
+                "LastStatusReportKey" => assert_eq!(status::last_alive(region, host), path),
+                "HostConfigKey"
+                | "LegacyPolicyKey"
+                | "NetworkSetKey"
+                | "PolicyKey"
+                | "ReadyFlagKey"
+                | "WorkloadEndpointKey" => {
+                    assert!(path.starts_with("/calico/v1/"), "{path}");
+                    continue;
+                }
+                _ => {
+                    assert_eq!(case["error"], true, "{case}");
+                    continue;
+                }
             }
+            reports += 1;
+        }
+        assert_eq!(reports, 2);
+        let mut keys = Vec::new();
+        for path in list("noCrash") {
+            let path = path.as_str().unwrap().to_owned();
+            if let Some(key) = Key::parse(&path) {
+                assert_eq!(key.path(), path);
+                keys.push(key.to_string());
+            }
+        }
+        assert_eq!(keys, ["FelixConfiguration(default)"]);
+        for case in list("values") {
+            let key = &case["key"];
+            let key = Key::BlockAffinity {
+                host: key["host"].as_str().unwrap().to_owned(),
+                block: key["cidr"].as_str().unwrap().parse().unwrap(),
+            };
+            let bytes = case["value"].as_str().unwrap().as_bytes();
+            let Ok(Resource::BlockAffinity(affinity)) = decode(&key, bytes) else {
+                panic!("{case}");
+            };
+            let wanted = match case["parsed"]["state"].as_str() {
+                None => AffinityState::Confirmed,
+                Some("pending") => AffinityState::Pending,
+                Some(other) => panic!("{other}"),
+            };
+            assert_eq!(affinity.state, wanted, "{case}");
         }
     }
 

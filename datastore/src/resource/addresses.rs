@@ -23,15 +23,16 @@ impl Spec for IpReservationSpec {
 }
 
 /// Settings of IPAM, as users write them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IpamConfigurationSpec {
     /// No address is taken from a block that is kept for another.
+    #[serde(skip_serializing_if = "super::is_false")]
     pub strict_affinity: bool,
-    /// Blocks are claimed when they are needed.
-    pub auto_allocate_blocks: bool,
-    /// How many blocks of a family a host may keep; 0 means 20.
-    pub max_blocks_per_host: u32,
+    /// Blocks are claimed when they are needed; absent means that they are.
+    pub auto_allocate_blocks: Option<bool>,
+    /// How many blocks of a family a host may keep; absent and 0 mean 20.
+    pub max_blocks_per_host: Option<u32>,
     /// Whether virtual machines keep their addresses; absent means that they do.
     #[serde(rename = "kubeVirtVMAddressPersistence")]
     pub vm_address_persistence: Option<Enabled>,
@@ -42,19 +43,13 @@ pub struct IpamConfigurationSpec {
     pub extra: Map<String, Value>,
 }
 
-impl Default for IpamConfigurationSpec {
-    fn default() -> Self {
-        Self {
-            strict_affinity: false,
-            auto_allocate_blocks: true,
-            max_blocks_per_host: 0,
-            vm_address_persistence: None,
-            ip_cooldown_seconds: None,
-            extra: Map::new(),
-        }
-    }
-}
-
 impl Spec for IpamConfigurationSpec {
     const KIND: Kind = Kind::IpamConfiguration;
+}
+
+impl IpamConfigurationSpec {
+    /// Whether blocks are claimed when they are needed.
+    pub fn claims_blocks(&self) -> bool {
+        self.auto_allocate_blocks.unwrap_or(true)
+    }
 }

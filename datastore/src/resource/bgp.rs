@@ -136,6 +136,9 @@ impl BgpConfigurationSpec {
 pub struct AdvertisedBlock {
     /// The block.
     pub cidr: Cidr,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// A name for a community.
@@ -145,6 +148,9 @@ pub struct CommunityName {
     pub name: String,
     /// The value it stands for.
     pub value: Community,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// What to add to the routes inside a prefix.
@@ -155,6 +161,9 @@ pub struct PrefixAdvertisement {
     /// Values, or names of the `communities` beside it.
     #[serde(default)]
     pub communities: Vec<String>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// Where a password is kept.
@@ -164,19 +173,25 @@ pub struct BgpPassword {
     /// The secret that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<SecretKeyRef>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// A key in a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretKeyRef {
     /// The secret.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// The key in it.
     pub key: String,
     /// Whether it may be missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// Which addresses the speaker listens on.

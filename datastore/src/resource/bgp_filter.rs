@@ -82,6 +82,9 @@ pub enum FilterAction {
 pub struct CommunityMatch {
     /// All of these.
     pub values: Vec<Community>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 super::words! {
@@ -133,6 +136,9 @@ pub struct RouteOperation {
 pub struct AddCommunity {
     /// The community.
     pub value: Community,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// Puts ASes before the path.
@@ -140,6 +146,9 @@ pub struct AddCommunity {
 pub struct PrependAsPath {
     /// The ASes, in the order they will stand.
     pub prefix: Vec<AsNumber>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// Sets the metric in the kernel.
@@ -147,14 +156,20 @@ pub struct PrependAsPath {
 pub struct SetPriority {
     /// The metric.
     pub value: u32,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// Lengths of prefixes, both ends included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrefixLengthRange {
     /// The shortest; absent means that of the rule's prefix.
     pub min: Option<u8>,
     /// The longest; absent means the longest there is.
     pub max: Option<u8>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }

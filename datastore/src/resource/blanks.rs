@@ -8,7 +8,11 @@ use super::Resource;
 
 /// What an object was read with that says nothing. Two objects that differ in that only are alike.
 #[derive(Clone, Debug, Default)]
-pub struct Blanks(Vec<(Vec<Step>, Value)>);
+pub struct Blanks(Option<Box<Entries>>);
+
+/// Most objects have none, and there are many objects: a pointer is all that they pay.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Entries(Vec<(Vec<Step>, Value)>);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
@@ -26,10 +30,10 @@ impl PartialEq for Blanks {
 /// More of them than anyone has written are not kept.
 const MAX_BLANKS: usize = 4096;
 
-impl Blanks {
+impl Entries {
     /// Every member that may say nothing.
     pub(super) fn of(map: &Map<String, Value>) -> Self {
-        let mut blanks = Blanks::default();
+        let mut blanks = Entries::default();
         blanks.collect_map(map, &mut Vec::new());
         blanks
     }
@@ -70,9 +74,9 @@ impl Blanks {
     }
 
     /// Those that the types do not hold.
-    pub(super) fn without(mut self, resource: &Resource) -> Self {
+    pub(super) fn without(mut self, resource: &Resource) -> Blanks {
         if self.0.is_empty() {
-            return self;
+            return Blanks::default();
         }
         let written = resource.to_value();
         let candidates = std::mem::take(&mut self.0);
@@ -92,12 +96,14 @@ impl Blanks {
                 None => self.0.push((path, blank)),
             }
         }
-        self
+        Blanks((!self.0.is_empty()).then(|| Box::new(self)))
     }
+}
 
+impl Blanks {
     /// Puts them where they were, as far as there is nothing now.
     pub(super) fn fill(&self, fields: &mut Map<String, Value>) {
-        for (path, blank) in &self.0 {
+        for (path, blank) in self.0.iter().flat_map(|entries| &entries.0) {
             let Some((Step::Field(name), before)) = path.split_last() else {
                 continue;
             };

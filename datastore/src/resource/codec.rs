@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{
     API_VERSION, Object, Resource, Spec,
-    blanks::{Blanks, has_none},
+    blanks::{Entries, has_none},
     check::{Check, Fault, Faults},
     for_each_kind, plain_resource, schema, typed_resource,
 };
@@ -285,7 +285,7 @@ fn decode_parts(key: &Key, value: Value) -> Result<Resource, Fault> {
             Some(other) => return Err(Fault::new(field, format!("is {other}, not {wanted:?}"))),
         }
     }
-    let blanks = Blanks::of(&map);
+    let blanks = Entries::of(&map);
     normalize(kind, &mut map)?;
     let resource = typed_resource(kind, Value::Object(map)).map_err(|fault| fault.of(kind))?;
     let blanks = blanks.without(&resource);

@@ -13,6 +13,7 @@ use crate::{Kind, value::absent_if_empty};
 #[serde(rename_all = "camelCase", default)]
 pub struct HostEndpointSpec {
     /// The host.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub node: String,
     /// The interface's name; `*` means all that no workload has.
     #[serde(deserialize_with = "absent_if_empty")]

@@ -56,13 +56,17 @@ pub struct MigrationTarget {
 #[serde(default)]
 pub struct WorkloadIdentifier {
     /// The host.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub hostname: String,
     /// Who made the workload.
-    #[serde(rename = "orchestratorID")]
+    #[serde(rename = "orchestratorID", skip_serializing_if = "String::is_empty")]
     pub orchestrator_id: String,
     /// The workload, with its namespace before it.
-    #[serde(rename = "workloadID")]
+    #[serde(rename = "workloadID", skip_serializing_if = "String::is_empty")]
     pub workload_id: String,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// An endpoint of a workload on a host.
@@ -70,14 +74,18 @@ pub struct WorkloadIdentifier {
 #[serde(default)]
 pub struct WorkloadEndpointIdentifier {
     /// The host.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub hostname: String,
     /// Who made the workload.
-    #[serde(rename = "orchestratorID")]
+    #[serde(rename = "orchestratorID", skip_serializing_if = "String::is_empty")]
     pub orchestrator_id: String,
     /// The workload, with its namespace before it.
-    #[serde(rename = "workloadID")]
+    #[serde(rename = "workloadID", skip_serializing_if = "String::is_empty")]
     pub workload_id: String,
     /// The endpoint among those of the workload.
-    #[serde(rename = "endpointID")]
+    #[serde(rename = "endpointID", skip_serializing_if = "String::is_empty")]
     pub endpoint_id: String,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }

@@ -11,6 +11,7 @@ mod addresses;
 mod bgp;
 mod bgp_filter;
 mod blanks;
+mod change;
 mod check;
 mod cluster;
 mod codec;
@@ -52,6 +53,7 @@ pub use bgp_filter::{
     PeerType, PrefixLengthRange, PrependAsPath, RouteOperation, RouteSource, SetPriority,
 };
 pub use blanks::Blanks;
+pub use change::{change, overlaps};
 pub use cluster::ClusterInformationSpec;
 pub(crate) use codec::first;
 pub use codec::manifest_key;

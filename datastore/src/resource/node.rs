@@ -123,8 +123,11 @@ pub struct OrchRef {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub node_name: String,
     /// The orchestrator.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub orchestrator: String,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// Addresses on WireGuard interfaces.
@@ -146,6 +149,9 @@ pub struct WireGuard {
         deserialize_with = "absent_if_empty"
     )]
     pub interface_ipv6_address: Option<Ipv6Addr>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// An address of a host.
@@ -156,6 +162,9 @@ pub struct NodeAddress {
     /// What it is for.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<AddressType>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// What an address of a host is for.
@@ -176,11 +185,14 @@ pub enum AddressType {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeInterface {
     /// Its name.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Its addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Cidr>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// What a host says of itself, beside the specification.

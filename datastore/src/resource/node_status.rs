@@ -13,6 +13,7 @@ pub struct CalicoNodeStatusSpec {
     /// What is to be told.
     pub classes: Vec<StatusClass>,
     /// The node.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub node: String,
     /// How often, in seconds; 0 means once, absent means every 10.
     pub update_period_seconds: Option<u32>,

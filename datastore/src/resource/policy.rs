@@ -190,6 +190,9 @@ pub struct Icmp {
     /// Its code; never without a type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u8>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// One side of a rule: it matches when each of its fields does.
@@ -260,13 +263,16 @@ pub struct ServiceAccounts {
         deserialize_with = "absent_if_empty"
     )]
     pub selector: Option<Selector>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// A service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceMatch {
     /// Its name.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Its namespace; absent means the policy's.
     #[serde(
@@ -275,6 +281,9 @@ pub struct ServiceMatch {
         deserialize_with = "absent_if_empty"
     )]
     pub namespace: Option<String>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// HTTP requests.
@@ -286,6 +295,9 @@ pub struct HttpMatch {
     /// One of these paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<HttpPath>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// The path of a request: one of both fields is there.
@@ -305,6 +317,9 @@ pub struct HttpPath {
         deserialize_with = "absent_if_empty"
     )]
     pub prefix: Option<String>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// Comments on a rule.
@@ -313,4 +328,7 @@ pub struct RuleMetadata {
     /// Notes of clients.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }

@@ -150,6 +150,9 @@ pub struct SessionAffinityConfig {
     /// With affinity to the client's address.
     #[serde(rename = "clientIP")]
     pub client_ip: Option<ClientIpConfig>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// For how long a client's address stays with a backend.
@@ -158,6 +161,9 @@ pub struct SessionAffinityConfig {
 pub struct ClientIpConfig {
     /// Seconds, at most a day; absent means three hours.
     pub timeout_seconds: Option<u32>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 words! {
@@ -377,6 +383,9 @@ pub struct EndpointConditions {
     pub serving: Option<bool>,
     /// It is on its way out; absent means that it is not.
     pub terminating: Option<bool>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// Who should use an endpoint.
@@ -397,6 +406,9 @@ pub struct EndpointHints {
 pub struct NameHint {
     /// Its name.
     pub name: String,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// Another object.
@@ -411,6 +423,8 @@ pub struct ObjectReference {
     pub uid: Option<String>,
     pub resource_version: Option<String>,
     pub field_path: Option<String>,
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// A port of endpoints.

@@ -124,6 +124,9 @@ pub struct IpBlock {
     /// Those that are not meant.
     #[serde(default)]
     pub except: Vec<Cidr>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// Ports of a rule.
@@ -165,6 +168,9 @@ pub struct LabelRequirement {
     /// The values it speaks of.
     #[serde(default)]
     pub values: Vec<String>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 words! {

@@ -151,8 +151,282 @@ fn size_and_depth_are_bounded() {
     assert!(problem.reason.contains("deeper"), "{problem}");
 }
 
+/// What Calico's own readers take, ours take; what its clients refuse to write, ours refuse.
+#[test]
+fn reading_is_laxer_than_writing() {
+    let rule = json!({"action": "Allow", "source": {"nets": ["10.0.0.0/8", "fd00::/8"]}});
+    for (kind, metadata, spec, field) in [
+        (
+            Kind::NetworkPolicy,
+            json!({"labels": {"a b": "c"}}),
+            json!({}),
+            "metadata.labels[\"a b\"]",
+        ),
+        (
+            Kind::NetworkPolicy,
+            json!({"name": "A.b.c"}),
+            json!({}),
+            "metadata.name",
+        ),
+        (
+            Kind::NetworkPolicy,
+            json!({}),
+            json!({"types": ["Ingress", "Ingress"]}),
+            "spec.types[1]",
+        ),
+        (
+            Kind::NetworkPolicy,
+            json!({}),
+            json!({"egress": [rule]}),
+            "spec.egress[0].source.nets[1]",
+        ),
+        (
+            Kind::GlobalNetworkPolicy,
+            json!({}),
+            json!({"ingress": vec![json!({"action": "Deny"}); 1025]}),
+            "spec.ingress",
+        ),
+        (
+            Kind::GlobalNetworkPolicy,
+            json!({}),
+            json!({"doNotTrack": true}),
+            "spec.applyOnForward",
+        ),
+        (
+            Kind::WorkloadEndpoint,
+            json!({"name": "n-x-w-e", "annotations": {"a b": ""}}),
+            json!({"node": "n", "orchestrator": "x", "workload": "w", "endpoint": "e", "interfaceName": "tap1"}),
+            "metadata.annotations[\"a b\"]",
+        ),
+        (
+            Kind::WorkloadEndpoint,
+            json!({"name": "n-x-w-e"}),
+            json!({"node": "n", "orchestrator": "x", "workload": "w", "endpoint": "e", "interfaceName": "tap1",
+                "ports": [{"protocol": "ICMP", "port": 0}]}),
+            "spec.ports[0].name",
+        ),
+        (
+            Kind::IpPool,
+            json!({}),
+            json!({"cidr": "10.0.0.1/24"}),
+            "spec.cidr",
+        ),
+        (
+            Kind::BgpPeer,
+            json!({}),
+            json!({"node": "a", "nodeSelector": "all()"}),
+            "spec.nodeSelector",
+        ),
+        (
+            Kind::Node,
+            json!({"name": "Host_1.example.org_"}),
+            json!({"bgp": {}}),
+            "metadata.name",
+        ),
+        (
+            Kind::Tier,
+            json!({"name": "default"}),
+            json!({"order": 5}),
+            "spec.order",
+        ),
+    ] {
+        let mut manifest = json!({"apiVersion": "projectcalico.org/v3", "kind": kind.name(),
+            "metadata": {"name": "thing"}, "spec": spec});
+        if kind.namespaced() {
+            manifest["metadata"]["namespace"] = "ns".into();
+        }
+        let map = manifest["metadata"].as_object_mut().unwrap();
+        map.extend(metadata.as_object().unwrap().clone());
+        let key = manifest_key(&manifest).unwrap();
+        assert!(
+            decode(&key, manifest.to_string().as_bytes()).is_ok(),
+            "{manifest}"
+        );
+        let problems = validate(&key, manifest.clone()).unwrap_err();
+        let fields: Vec<&str> = problems
+            .iter()
+            .map(|problem| problem.field.as_str())
+            .collect();
+        assert!(fields.contains(&field), "{manifest}: {problems:?}");
+    }
+}
+
+/// What Calico's readers take for gone is gone here too, whoever reads.
+#[test]
+fn what_no_reader_takes_is_refused_on_reading() {
+    for (kind, spec, field) in [
+        (
+            Kind::NetworkPolicy,
+            json!({"ingress": [{"action": "Permit"}]}),
+            "spec.ingress[0].action",
+        ),
+        (
+            Kind::NetworkPolicy,
+            json!({"ingress": [{"action": "Allow", "protocol": "TCPP"}]}),
+            "spec.ingress[0].protocol",
+        ),
+        (
+            Kind::NetworkPolicy,
+            json!({"ingress": [{"action": "Allow", "destination": {"ports": [80]}}]}),
+            "spec.ingress[0].destination.ports",
+        ),
+        (
+            Kind::NetworkPolicy,
+            json!({"ingress": [{"action": "Allow", "protocol": "TCP", "destination": {"ports": [0]}}]}),
+            "spec.ingress[0].destination.ports[0]",
+        ),
+        (
+            Kind::NetworkPolicy,
+            json!({"selector": "a = b"}),
+            "spec.selector",
+        ),
+        (
+            Kind::GlobalNetworkPolicy,
+            json!({"performanceHints": ["Faster"]}),
+            "spec.performanceHints[0]",
+        ),
+        (
+            Kind::WorkloadEndpoint,
+            json!({"node": "n", "orchestrator": "x", "workload": "w", "endpoint": "e", "interfaceName": "tap1",
+                "ipNetworks": ["10.0.0.0/24"]}),
+            "spec.ipNetworks[0]",
+        ),
+        (
+            Kind::WorkloadEndpoint,
+            json!({"node": "n", "orchestrator": "x", "workload": "w", "endpoint": "e", "interfaceName": "tap 1"}),
+            "spec.interfaceName",
+        ),
+        (
+            Kind::HostEndpoint,
+            json!({"node": "n", "interfaceName": "a/b"}),
+            "spec.interfaceName",
+        ),
+        (
+            Kind::IpPool,
+            json!({"cidr": "10.0.0.0/24", "blockSize": 64}),
+            "spec.blockSize",
+        ),
+        (
+            Kind::StagedNetworkPolicy,
+            json!({"stagedAction": "Perhaps"}),
+            "spec.stagedAction",
+        ),
+    ] {
+        let name = if kind == Kind::WorkloadEndpoint {
+            "n-x-w-e"
+        } else {
+            "thing"
+        };
+        let key = if kind.namespaced() {
+            Key::namespaced(kind, "ns", name)
+        } else {
+            Key::global(kind, name)
+        };
+        let problem = decode_value(&key, json!({ "spec": spec })).unwrap_err();
+        assert_eq!(problem.field, field, "{problem}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let manifest = json!({"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy",
+        "metadata": {"name": "Bad_Name", "labels": {"a b": "c"}},
+        "spec": {"order": "first", "types": ["Ingres"], "selector": "a = b", "tier": 5,
+            "ingress": [{"action": "allow"}, {"action": "Allow", "source": {"nets": "10.0.0.0/8", "ports": [1, {}]}}]}});
+    let key = manifest_key(&manifest).unwrap();
+    let problems = validate(&key, manifest).unwrap_err();
+    let fields: Vec<&str> = problems
+        .iter()
+        .map(|problem| problem.field.as_str())
+        .collect();
+    for field in [
+        "spec.ingress[0].action",
+        "spec.ingress[1].source.nets",
+        "spec.ingress[1].source.ports[1]",
+        "spec.order",
+        "spec.tier",
+        "spec.types[0]",
+    ] {
+        assert!(fields.contains(&field), "{field}: {problems:?}");
+    }
+    let manifest = json!({"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy",
+        "metadata": {"name": "Bad_Name", "labels": {"a b": "c"}},
+        "spec": {"preDNAT": true, "doNotTrack": true, "selector": "global()", "ingress": vec![json!({
+            "action": "Allow", "icmp": {"code": 1}, "destination": {"services": {"name": ""}, "nets": ["10.0.0.0/8"]}}); 2]}});
+    let key = manifest_key(&manifest).unwrap();
+    let problems = validate(&key, manifest).unwrap_err();
+    assert!(problems.len() >= 12, "{problems:#?}");
+}
+
+#[test]
+fn what_says_nothing_is_written_as_it_was_read() {
+    let written = r#"{"kind": "WorkloadEndpoint", "apiVersion": "projectcalico.org/v3",
+        "metadata": {"name": "n-openstack-vm-p", "namespace": "ns", "labels": {"a": ""}, "annotations": {},
+            "creationTimestamp": null},
+        "spec": {"orchestrator": "openstack", "workload": "vm", "node": "n", "endpoint": "p", "pod": "",
+            "interfaceName": "tap1", "ipNetworks": [], "ipNATs": [], "allowedIps": [], "qosControls": {"dscp": null},
+            "ports": [{"name": "", "protocol": "TCP", "port": 80, "hostPort": 8080, "hostIP": ""}], "later": null}}"#;
+    let key = Key::namespaced(Kind::WorkloadEndpoint, "ns", "n-openstack-vm-p");
+    let mut resource = decode(&key, written.as_bytes()).unwrap();
+    let value: Value = serde_json::from_str(written).unwrap();
+    assert_eq!(resource.to_value(), value);
+    // What is changed is written as it is now.
+    let metadata = resource.metadata_mut().unwrap();
+    metadata.labels.clear();
+    metadata.annotations.insert("b".to_owned(), "c".to_owned());
+    let Resource::WorkloadEndpoint(endpoint) = &mut resource else {
+        panic!("{resource:?}");
+    };
+    endpoint.spec.pod = Some("pod".to_owned());
+    endpoint.spec.ports.clear();
+    let mut wanted = value;
+    wanted["metadata"].as_object_mut().unwrap().remove("labels");
+    wanted["metadata"]["annotations"] = json!({"b": "c"});
+    wanted["spec"]["pod"] = "pod".into();
+    wanted["spec"].as_object_mut().unwrap().remove("ports");
+    assert_eq!(resource.to_value(), wanted);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Takes a good object, leaves some of it out, and puts in members that say nothing, known and unknown.
+    #[test]
+    fn a_decoded_object_is_encoded_with_every_field_it_had(
+        which in any::<prop::sample::Index>(), steps in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0..8usize), 1..12),
+    ) {
+        let mut all = all();
+        let (kind, spec) = all.swap_remove(which.index(all.len()));
+        let mut manifest = manifest(kind, spec);
+        for (place, what) in steps {
+            let pointers = pointers(&manifest);
+            let pointer = &pointers[place.index(pointers.len())];
+            let blank = [json!(null), json!([]), json!({}), json!(""), json!(false), json!(0)];
+            match (what, manifest.pointer_mut(pointer)) {
+                // Names and what tells the kind stay.
+                _ if pointer.len() < 6 || pointer.starts_with("/metadata/name")
+                    || pointer == "/metadata" || pointer == "/apiVersion" => {}
+                (6, Some(Value::Object(map))) => {
+                    let last = map.keys().next_back().cloned();
+                    last.and_then(|name| map.remove(&name));
+                }
+                (7, Some(Value::Object(map))) => {
+                    map.insert("unknown".to_owned(), blank[place.index(6)].clone());
+                    map.insert("unheard".to_owned(), json!({"of": [{"deep": 1}]}));
+                }
+                (what, Some(value)) if what < 6 => *value = blank[what].clone(),
+                _ => {}
+            }
+        }
+        let key = manifest_key(&manifest);
+        if let Ok(key) = key
+            && let Ok(resource) = decode_value(&key, manifest.clone())
+        {
+            prop_assert_eq!(resource.to_value(), manifest.clone());
+            prop_assert_eq!(decode(&key, manifest.to_string().as_bytes()), Ok(resource));
+        }
+    }
 
     /// Takes a good object and spoils it in one place.
     #[test]

@@ -106,7 +106,7 @@ impl Spec for WorkloadEndpointSpec {
 }
 
 /// An address that others know a workload by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpNat {
     /// One of the workload's addresses.
     #[serde(rename = "internalIP")]
@@ -114,6 +114,9 @@ pub struct IpNat {
     /// The address that stands for it, of the same family.
     #[serde(rename = "externalIP")]
     pub external_ip: IpAddr,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// A port of a workload.
@@ -121,7 +124,7 @@ pub struct IpNat {
 #[serde(rename_all = "camelCase")]
 pub struct EndpointPort {
     /// The name that rules can use; empty if there is only a port of the host.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// The protocol.
     pub protocol: PortProtocol,
@@ -138,6 +141,9 @@ pub struct EndpointPort {
         deserialize_with = "absent_if_empty"
     )]
     pub host_ip: Option<IpAddr>,
+    /// Fields that are not read here.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// A protocol that has ports.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Key, Kind, Resource,
-    resource::{ClusterInformationSpec, Metadata, Object, TierAction, TierSpec},
+    resource::{ClusterInformationSpec, Metadata, Object, TierAction, TierSpec, overlaps},
 };
 
 /// How often `apply` and `delete` start over when someone else changes the object in between.
@@ -185,7 +185,7 @@ impl<B: Backend> Store for B {
                     .await?
                     .map_or(Condition::Absent, |there| Condition::At(there.revision));
                 let resource = prepare::restored(resource);
-                match store(self, key.clone(), resource, condition).await {
+                match store_as_it_is(self, key.clone(), resource, condition).await {
                     Err(
                         StoreError::Exists(_)
                         | StoreError::NotFound(_)
@@ -381,13 +381,35 @@ async fn find<B: Backend>(backend: &B, key: &Key) -> Result<Option<Entry>, Store
 async fn store<B: Backend>(
     backend: &B,
     key: Key,
+    resource: Resource,
+    condition: Condition,
+) -> Result<Entry, StoreError> {
+    // What breaks a rule must not be written.
+    crate::resource::validate(&key, resource.to_value())
+        .map_err(|problems| crate::resource::first(&key, problems))?;
+    if let Resource::IpPool(pool) = &resource {
+        let there = backend.range(&Filter::kind(Kind::IpPool)).await?.entries;
+        let others = there
+            .iter()
+            .filter_map(|entry| match entry.resource.as_deref() {
+                Ok(Resource::IpPool(other)) => Some((&entry.key, other)),
+                Ok(_) | Err(_) => None,
+            });
+        if let Some(problem) = overlaps(&key, pool, others).into_iter().next() {
+            return Err(problem.into());
+        }
+    }
+    store_as_it_is(backend, key, resource, condition).await
+}
+
+/// Stores an object whatever rules it breaks, if only it can be read back.
+async fn store_as_it_is<B: Backend>(
+    backend: &B,
+    key: Key,
     mut resource: Resource,
     condition: Condition,
 ) -> Result<Entry, StoreError> {
     let bytes = resource.encode();
-    // What breaks a rule must not be written, and neither what would not be read back.
-    crate::resource::validate(&key, resource.to_value())
-        .map_err(|problems| crate::resource::first(&key, problems))?;
     crate::resource::decode(&key, &bytes)?;
     let revision = backend.put(&key, bytes, condition).await?;
     if let Some(metadata) = resource.metadata_mut() {

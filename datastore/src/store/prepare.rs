@@ -7,7 +7,7 @@ use crate::{
     Key, Kind, Problem, Resource,
     resource::{
         AllowedUse, AssignmentMode, EncapMode, EntityRule, IpPoolSpec, Metadata, Object,
-        PolicyType, Profile, ProfileSpec, Rule, TierAction, policy_name,
+        PolicyType, Profile, ProfileSpec, Rule, StagedAction, TierAction, change, policy_name,
     },
     selector::Selector,
     time::Timestamp,
@@ -128,6 +128,11 @@ pub(super) fn replacement(
         extra.entry("status").or_insert_with(|| status.clone());
     }
     name_policy(&mut resource, user_key.name());
+    if let Some(old) = old
+        && let Some(problem) = change(&current.key, old, &resource).into_iter().next()
+    {
+        return Err(problem.into());
+    }
     Ok((current.key.clone(), resource))
 }
 
@@ -140,6 +145,17 @@ fn default_fields(resource: &mut Resource) {
         }
         Resource::NetworkPolicy(policy) => {
             let spec = &mut policy.spec;
+            default_policy(&mut spec.tier, &mut spec.types, &spec.ingress, &spec.egress);
+        }
+        // A policy that is to be deleted says nothing more.
+        Resource::StagedGlobalNetworkPolicy(staged)
+            if staged.spec.action() != StagedAction::Delete =>
+        {
+            let spec = &mut staged.spec.policy;
+            default_policy(&mut spec.tier, &mut spec.types, &spec.ingress, &spec.egress);
+        }
+        Resource::StagedNetworkPolicy(staged) if staged.spec.action() != StagedAction::Delete => {
+            let spec = &mut staged.spec.policy;
             default_policy(&mut spec.tier, &mut spec.types, &spec.ingress, &spec.egress);
         }
         Resource::IpPool(pool) => default_pool(&mut pool.spec),
@@ -206,8 +222,7 @@ fn default_policy(
 }
 
 fn default_pool(spec: &mut IpPoolSpec) {
-    let block_len = spec.block_len();
-    spec.block_size.get_or_insert(block_len);
+    spec.block_size = Some(spec.block_len());
     spec.ipip_mode.get_or_insert(EncapMode::Never);
     spec.vxlan_mode.get_or_insert(EncapMode::Never);
     spec.node_selector.get_or_insert_with(Selector::all);

@@ -191,7 +191,7 @@ impl BgpFilterRule {
             "prefixLength",
             || "needs cidr",
         );
-        if let Some(range) = self.prefix_length {
+        if let Some(range) = &self.prefix_length {
             let max = if v4 { 32 } else { 128 };
             faults.within("prefixLength.min", range.min, 0, max);
             faults.within("prefixLength.max", range.max, 0, max);

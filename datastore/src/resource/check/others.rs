@@ -27,7 +27,7 @@ impl Check for IpamConfigurationSpec {
     fn check(&self, faults: &mut Faults) {
         if faults.is_strict() {
             faults.require(
-                self.strict_affinity || self.auto_allocate_blocks,
+                self.strict_affinity || self.claims_blocks(),
                 "autoAllocateBlocks",
                 || "can be off with strictAffinity only",
             );

@@ -33,15 +33,60 @@ const ELSEWHERE: [(&str, &str); 3] = [
 /// Where what Calico's clients of etcd take differs from the published schema: kind, end of the path,
 /// constraint, reason.
 const DIFFERENT: &[(&str, &str, &str, &str)] = &[
-    ("", "asNumber", "format", "an AS number has 32 bits without a sign, RFC 6793"),
-    ("", "localASNumber", "format", "an AS number has 32 bits without a sign, RFC 6793"),
-    ("BGPFilter", "asPathPrefix[]", "format", "an AS number has 32 bits without a sign, RFC 6793"),
-    ("BGPFilter", "prependASPath.prefix[]", "format", "an AS number has 32 bits without a sign, RFC 6793"),
-    ("", "types", "minItems", "Go's writers leave an empty list out, so that it is an absent one"),
-    ("", "policyTypes", "minItems", "Go's writers leave an empty list out, so that it is an absent one"),
-    ("BGPFilter", "operations", "minItems", "Go's writers leave an empty list out, so that it is an absent one"),
-    ("IPPool", "blockSize", "minimum", "the bounds are 20 to 32 or 116 to 128, and 0 is none"),
-    ("IPPool", "blockSize", "maximum", "the bounds are 20 to 32 or 116 to 128"),
+    (
+        "",
+        "asNumber",
+        "format",
+        "an AS number has 32 bits without a sign, RFC 6793",
+    ),
+    (
+        "",
+        "localASNumber",
+        "format",
+        "an AS number has 32 bits without a sign, RFC 6793",
+    ),
+    (
+        "BGPFilter",
+        "asPathPrefix[]",
+        "format",
+        "an AS number has 32 bits without a sign, RFC 6793",
+    ),
+    (
+        "BGPFilter",
+        "prependASPath.prefix[]",
+        "format",
+        "an AS number has 32 bits without a sign, RFC 6793",
+    ),
+    (
+        "",
+        "types",
+        "minItems",
+        "Go's writers leave an empty list out, so that it is an absent one",
+    ),
+    (
+        "",
+        "policyTypes",
+        "minItems",
+        "Go's writers leave an empty list out, so that it is an absent one",
+    ),
+    (
+        "BGPFilter",
+        "operations",
+        "minItems",
+        "Go's writers leave an empty list out, so that it is an absent one",
+    ),
+    (
+        "IPPool",
+        "blockSize",
+        "minimum",
+        "the bounds are 20 to 32 or 116 to 128, and 0 is none",
+    ),
+    (
+        "IPPool",
+        "blockSize",
+        "maximum",
+        "the bounds are 20 to 32 or 116 to 128",
+    ),
     ("", "", "format=cidr", "a bare address is a CIDR too"),
     (
         "KubeControllersConfiguration",
@@ -55,8 +100,14 @@ const DIFFERENT: &[(&str, &str, &str, &str)] = &[
 /// them. Beginning of the path, reason.
 const NEVER: [(&str, &str); 3] = [
     ("egress[].http", "requests are looked at where they come in"),
-    ("egress[].source.services", "the source of what leaves is the policy's own endpoints"),
-    ("ingress[].destination.services", "the destination of what comes in is the policy's own endpoints"),
+    (
+        "egress[].source.services",
+        "the source of what leaves is the policy's own endpoints",
+    ),
+    (
+        "ingress[].destination.services",
+        "the destination of what comes in is the policy's own endpoints",
+    ),
 ];
 
 fn differs(kind: &str, path: &str, constraint: &str) -> bool {
@@ -130,12 +181,20 @@ impl Row {
             changed
         };
         // A field of another type is refused by readers too: so it has a type, and is not just kept.
-        let other = if self.of == "object" { json!("x") } else { json!({"x": {}}) };
+        let other = if self.of == "object" {
+            json!("x")
+        } else {
+            json!({"x": {}})
+        };
         let changed = with(&other);
         let key = manifest_key(&changed).unwrap();
         match decode_value(&key, changed.clone()) {
             Err(problem) if inside(&problem, &field) => {}
-            result => fail("read with another type", &other, &result.err().into_iter().collect::<Vec<_>>()),
+            result => fail(
+                "read with another type",
+                &other,
+                &result.err().into_iter().collect::<Vec<_>>(),
+            ),
         }
         let mut refused = |what: &str, value: Value| {
             let problems = taken(&with(&value)).err().unwrap_or_default();
@@ -146,7 +205,11 @@ impl Row {
         refused("another type", other);
         let old = base.pointer(&pointer).unwrap().clone();
         for (name, text) in constraints(self.constraints) {
-            let has_default = || constraints(self.constraints).iter().any(|(name, _)| *name == "default");
+            let has_default = || {
+                constraints(self.constraints)
+                    .iter()
+                    .any(|(name, _)| *name == "default")
+            };
             if differs(self.kind, self.path, name) || name == "required" && has_default() {
                 continue;
             }
@@ -166,7 +229,10 @@ impl Row {
                 "minItems" => refused("minItems", json!([])),
                 "maxItems" => {
                     let item = old.as_array().unwrap()[0].clone();
-                    refused("maxItems", json!(vec![item; text.parse::<usize>().unwrap() + 1]));
+                    refused(
+                        "maxItems",
+                        json!(vec![item; text.parse::<usize>().unwrap() + 1]),
+                    );
                 }
                 "pattern" if text == "^.*" => {}
                 "pattern" => refused("pattern", json!("!!")),
@@ -180,7 +246,11 @@ impl Row {
                 "required" => {
                     let mut changed = base.clone();
                     let (holder, name) = pointer.rsplit_once('/').unwrap();
-                    let holder = changed.pointer_mut(holder).unwrap().as_object_mut().unwrap();
+                    let holder = changed
+                        .pointer_mut(holder)
+                        .unwrap()
+                        .as_object_mut()
+                        .unwrap();
                     holder.remove(name).unwrap();
                     let problems = taken(&changed).err().unwrap_or_default();
                     if !problems.iter().any(|problem| inside(problem, &field)) {
@@ -220,8 +290,14 @@ impl Row {
 fn what_the_client_never_takes_is_refused() {
     let service = json!({"name": "s", "namespace": "n"});
     for (spec, field) in [
-        (json!({"egress": [{"action": "Allow", "http": {"methods": ["GET"]}}]}), "spec.egress[0].http"),
-        (json!({"egress": [{"action": "Allow", "source": {"services": service}}]}), "spec.egress[0].source.services"),
+        (
+            json!({"egress": [{"action": "Allow", "http": {"methods": ["GET"]}}]}),
+            "spec.egress[0].http",
+        ),
+        (
+            json!({"egress": [{"action": "Allow", "source": {"services": service}}]}),
+            "spec.egress[0].source.services",
+        ),
         (
             json!({"ingress": [{"action": "Allow", "destination": {"services": service}}]}),
             "spec.ingress[0].destination.services",
@@ -234,7 +310,10 @@ fn what_the_client_never_takes_is_refused() {
             Kind::StagedGlobalNetworkPolicy,
         ] {
             let problems = taken(&manifest(kind, spec.clone())).unwrap_err();
-            let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
+            let fields: Vec<&str> = problems
+                .iter()
+                .map(|problem| problem.field.as_str())
+                .collect();
             assert_eq!(fields, [field], "{kind}");
         }
     }
@@ -244,34 +323,85 @@ fn what_the_client_never_takes_is_refused() {
 fn breakers() -> Vec<(&'static str, Value)> {
     let service = json!({"name": "s", "namespace": "n"});
     vec![
-        ("rules with HTTP match must have protocol TCP", json!({"action": "Allow", "protocol": "UDP", "http": {"methods": ["GET"]}})),
-        ("HTTP match is only valid on Allow rules", json!({"action": "Deny", "http": {"methods": ["GET"]}})),
+        (
+            "rules with HTTP match must have protocol TCP",
+            json!({"action": "Allow", "protocol": "UDP", "http": {"methods": ["GET"]}}),
+        ),
+        (
+            "HTTP match is only valid on Allow rules",
+            json!({"action": "Deny", "http": {"methods": ["GET"]}}),
+        ),
         (
             "ports and notPorts cannot be specified with services",
             json!({"action": "Allow", "protocol": "TCP", "destination": {"services": service, "notPorts": [80]}}),
         ),
-        ("ICMP fields require protocol", json!({"action": "Allow", "protocol": "TCP", "icmp": {"type": 1}})),
-        ("protocol ICMP requires ipVersion 4", json!({"action": "Allow", "notProtocol": "ICMP", "ipVersion": 6})),
-        ("protocol ICMP requires ipVersion 4", json!({"action": "Allow", "protocol": 1, "ipVersion": 6})),
-        ("protocol ICMPv6 requires ipVersion 6", json!({"action": "Allow", "notProtocol": 58, "ipVersion": 4})),
-        ("protocol ICMPv6 requires ipVersion 6", json!({"action": "Allow", "protocol": "ICMPv6", "ipVersion": 4})),
+        (
+            "ICMP fields require protocol",
+            json!({"action": "Allow", "protocol": "TCP", "icmp": {"type": 1}}),
+        ),
+        (
+            "protocol ICMP requires ipVersion 4",
+            json!({"action": "Allow", "notProtocol": "ICMP", "ipVersion": 6}),
+        ),
+        (
+            "protocol ICMP requires ipVersion 4",
+            json!({"action": "Allow", "protocol": 1, "ipVersion": 6}),
+        ),
+        (
+            "protocol ICMPv6 requires ipVersion 6",
+            json!({"action": "Allow", "notProtocol": 58, "ipVersion": 4}),
+        ),
+        (
+            "protocol ICMPv6 requires ipVersion 6",
+            json!({"action": "Allow", "protocol": "ICMPv6", "ipVersion": 4}),
+        ),
         ("ICMP code specified without", json!({"code": 1})),
         ("global() can only be used", json!({"selector": "global()"})),
-        ("services must specify a service name", json!({"services": {"name": "", "namespace": "n"}})),
-        ("cannot specify Selector/NotSelector", json!({"services": service, "notSelector": "has(a)"})),
-        ("cannot specify Nets/NotNets", json!({"services": service, "nets": ["10.0.0.0/8"]})),
-        ("cannot specify ServiceAccounts", json!({"services": service, "serviceAccounts": {"names": ["a"]}})),
-        ("cannot specify NamespaceSelector", json!({"services": service, "namespaceSelector": "has(a)"})),
-        ("cidr and matchOperator must both be set", json!({"action": "Accept", "matchOperator": "In"})),
-        ("cidr is required when prefixLength is set", json!({"action": "Accept", "prefixLength": {"min": 8}})),
+        (
+            "services must specify a service name",
+            json!({"services": {"name": "", "namespace": "n"}}),
+        ),
+        (
+            "cannot specify Selector/NotSelector",
+            json!({"services": service, "notSelector": "has(a)"}),
+        ),
+        (
+            "cannot specify Nets/NotNets",
+            json!({"services": service, "nets": ["10.0.0.0/8"]}),
+        ),
+        (
+            "cannot specify ServiceAccounts",
+            json!({"services": service, "serviceAccounts": {"names": ["a"]}}),
+        ),
+        (
+            "cannot specify NamespaceSelector",
+            json!({"services": service, "namespaceSelector": "has(a)"}),
+        ),
+        (
+            "cidr and matchOperator must both be set",
+            json!({"action": "Accept", "matchOperator": "In"}),
+        ),
+        (
+            "cidr is required when prefixLength is set",
+            json!({"action": "Accept", "prefixLength": {"min": 8}}),
+        ),
         (
             "operations may only be used with action Accept",
             json!({"action": "Reject", "operations": [{"setPriority": {"value": 1}}]}),
         ),
         ("min must be >= 1", json!({"min": 0, "max": 10})),
-        ("min must not be greater than max", json!({"min": 10, "max": 9})),
-        ("must be a range of route table indices", json!({"min": 1, "max": 251})),
-        ("must be a range of route table indices", json!({"min": 0, "max": 250})),
+        (
+            "min must not be greater than max",
+            json!({"min": 10, "max": 9}),
+        ),
+        (
+            "must be a range of route table indices",
+            json!({"min": 1, "max": 251}),
+        ),
+        (
+            "must be a range of route table indices",
+            json!({"min": 0, "max": 250}),
+        ),
     ]
 }
 
@@ -353,9 +483,11 @@ fn defaults_are_those_of_the_schemas() {
                 let action: StagedAction = action_of(staged());
                 action.to_string()
             }
-            ("IPAMConfiguration", "autoAllocateBlocks") => capital(ipam.auto_allocate_blocks),
+            ("IPAMConfiguration", "autoAllocateBlocks") => capital(ipam.claims_blocks()),
             ("IPAMConfiguration", "strictAffinity") => capital(ipam.strict_affinity),
-            ("IPAMConfiguration", "maxBlocksPerHost") => ipam.max_blocks_per_host.to_string(),
+            ("IPAMConfiguration", "maxBlocksPerHost") => {
+                ipam.max_blocks_per_host.unwrap_or_default().to_string()
+            }
             ("IPPool", "assignmentMode") => format!("{:?}", IpPoolSpec::assignment(&pool)),
             ("IPPool", "nodeSelector") => pool.nodes().canonical().to_owned(),
             ("Tier", "defaultAction") => format!("{:?}", TierAction::default()),
@@ -394,20 +526,35 @@ fn find(value: &Value, path: &str, pointer: String, field: String) -> Option<(St
     if let Some(rest) = path.strip_prefix("[]") {
         let items = value.as_array()?;
         return items.iter().enumerate().find_map(|(index, item)| {
-            find(item, rest, format!("{pointer}/{index}"), format!("{field}[{index}]"))
+            find(
+                item,
+                rest,
+                format!("{pointer}/{index}"),
+                format!("{field}[{index}]"),
+            )
         });
     }
     if let Some(rest) = path.strip_prefix("{}") {
         return value.as_object()?.iter().find_map(|(key, item)| {
             let escaped = key.replace('~', "~0").replace('/', "~1");
-            find(item, rest, format!("{pointer}/{escaped}"), format!("{field}[{key:?}]"))
+            find(
+                item,
+                rest,
+                format!("{pointer}/{escaped}"),
+                format!("{field}[{key:?}]"),
+            )
         });
     }
     let path = path.strip_prefix('.').unwrap_or(path);
     let end = path.find(['.', '[', '{']).unwrap_or(path.len());
     let (name, rest) = path.split_at(end);
     let dot = if field.is_empty() { "" } else { "." };
-    find(value.get(name)?, rest, format!("{pointer}/{name}"), format!("{field}{dot}{name}"))
+    find(
+        value.get(name)?,
+        rest,
+        format!("{pointer}/{name}"),
+        format!("{field}{dot}{name}"),
+    )
 }
 
 fn taken(manifest: &Value) -> Result<(), Vec<Problem>> {
@@ -437,8 +584,18 @@ fn longer(text: &str, len: usize) -> String {
 /// The constraints of a row, but for rules between fields.
 pub(super) fn constraints(text: &'static str) -> Vec<(&'static str, &'static str)> {
     let keys = [
-        "default=", "enum=", "format=", "maxItems=", "maxLength=", "maximum=", "minItems=",
-        "minLength=", "minimum=", "pattern=", "required", "CEL: ",
+        "default=",
+        "enum=",
+        "format=",
+        "maxItems=",
+        "maxLength=",
+        "maximum=",
+        "minItems=",
+        "minLength=",
+        "minimum=",
+        "pattern=",
+        "required",
+        "CEL: ",
     ];
     let mut found = Vec::new();
     let mut rest = text;

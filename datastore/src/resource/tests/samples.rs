@@ -42,7 +42,8 @@ impl Samples {
             let rest = if path.is_empty() {
                 Some(row)
             } else {
-                row.strip_prefix(path).and_then(|rest| rest.strip_prefix('.'))
+                row.strip_prefix(path)
+                    .and_then(|rest| rest.strip_prefix('.'))
             };
             if let Some(rest) = rest
                 && kind == self.kind.name()
@@ -92,7 +93,9 @@ impl Samples {
             "array" => json!([self.value(&format!("{path}[]"), wanted)]),
             "boolean" => json!(true),
             "integer" => {
-                let minimum = constraints(text).into_iter().find(|(name, _)| *name == "minimum");
+                let minimum = constraints(text)
+                    .into_iter()
+                    .find(|(name, _)| *name == "minimum");
                 json!(minimum.map_or(1, |(_, text)| text.parse::<i64>().unwrap().max(1)))
             }
             "number" => json!(1),
@@ -141,7 +144,13 @@ fn text_of(path: &str, text: &'static str) -> Value {
     }
     for (name, value) in constraints(text) {
         match name {
-            "enum" => return json!(value.split(',').find(|word| !word.is_empty() && *word != "''")),
+            "enum" => {
+                return json!(
+                    value
+                        .split(',')
+                        .find(|word| !word.is_empty() && *word != "''")
+                );
+            }
             "pattern" if value.contains("(ms|s|") => return json!("10s"),
             // Words, with a bar between them.
             "pattern" => {
