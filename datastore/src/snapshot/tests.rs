@@ -105,7 +105,7 @@ fn the_time_at_which_a_state_still_held_is_noted_without_changing_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state");
     write(&path, &origin(), when(), [].into_iter()).unwrap();
-    let later = when() + Duration::from_secs(3600);
+    let later = when() + Duration::from_hours(1);
     confirm(&path, later).unwrap();
     assert_eq!(confirmed(&path).unwrap(), later);
     assert_eq!(read(&path, "etcd").unwrap().unwrap().written, when());

@@ -335,8 +335,8 @@ const DEFAULT_PERIOD: u64 = 10;
 /// More than this would not fit into an object of the store.
 const MAX_ROUTES: usize = 4000;
 /// BIRD shows the time of what began within so long.
-const RECENT: Duration = Duration::from_secs(20 * 3600);
-const IDLE: Duration = Duration::from_secs(60);
+const RECENT: Duration = Duration::from_hours(20);
+const IDLE: Duration = Duration::from_mins(1);
 /// Time after which a write that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -371,8 +371,8 @@ mod tests {
     fn times_are_written_as_bird_writes_them() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_632_084_536);
         assert_eq!(clock(now), "2021-09-19 20:48:56");
-        assert_eq!(since(Duration::from_secs(3600), now), "19:48:56");
-        assert_eq!(since(Duration::from_secs(48 * 3600), now), "2021-09-17");
+        assert_eq!(since(Duration::from_hours(1), now), "19:48:56");
+        assert_eq!(since(Duration::from_hours(48), now), "2021-09-17");
     }
 
     #[tokio::test]

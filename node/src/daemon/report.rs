@@ -252,11 +252,10 @@ fn write_files(
         };
         match names.remove(name) {
             // Once there it stays while there is such an endpoint: an interface that goes down has its policy still.
-            Some(endpoint) => {
-                if std::fs::read(&path).ok() != Some(json(&endpoint.file)) {
-                    replace(directory, &path, &endpoint.file)?;
-                }
+            Some(endpoint) if std::fs::read(&path).ok() != Some(json(&endpoint.file)) => {
+                replace(directory, &path, &endpoint.file)?;
             }
+            Some(_) => {}
             // A file with another form of name is somebody else's.
             None if name.split(' ').count() == 3 => std::fs::remove_file(&path)?,
             None => {}
@@ -284,7 +283,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How long a write may take.
 const WRITE: Duration = Duration::from_secs(5);
 /// Time after which the store is read again.
-const READ_AGAIN: Duration = Duration::from_secs(3600);
+const READ_AGAIN: Duration = Duration::from_hours(1);
 
 #[cfg(test)]
 mod tests {
