@@ -66,9 +66,10 @@ impl Calico {
             conditions: vec![condition],
             writes: vec![write],
         };
-        match self.kv.commit(&transaction).await.unwrap() {
-            true => Ok(()),
-            false => Err(Lost),
+        if self.kv.commit(&transaction).await.unwrap() {
+            Ok(())
+        } else {
+            Err(Lost)
         }
     }
 

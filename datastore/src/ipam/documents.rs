@@ -291,12 +291,12 @@ fn parse_cidr(text: &str) -> Option<IpNet> {
     text.parse().ok().filter(|net: &IpNet| net.trunc() == *net)
 }
 
-fn resource(kind: &str, name: &str, spec: Map<String, Value>) -> Value {
+fn resource(kind: &str, name: &str, spec: impl Into<Value>) -> Value {
     json!({
         "apiVersion": "projectcalico.org/v3",
         "kind": kind,
         "metadata": {"name": name},
-        "spec": spec,
+        "spec": spec.into(),
     })
 }
 

@@ -127,15 +127,14 @@ impl Collector {
             let since = self.seen.get(&finding).copied().unwrap_or(now);
             let seen_for = since.seconds_until(now);
             let is_due = seen_for >= self.settle
-                && match &finding {
-                    Finding::Leaked { assigned_at, .. } => {
-                        let age = assigned_at
-                            .as_deref()
-                            .and_then(assigned)
-                            .map_or(seen_for, |at| at.seconds_until(now));
-                        age.max(seen_for) >= self.grace
-                    }
-                    _ => true,
+                && if let Finding::Leaked { assigned_at, .. } = &finding {
+                    let age = assigned_at
+                        .as_deref()
+                        .and_then(assigned)
+                        .map_or(seen_for, |at| at.seconds_until(now));
+                    age.max(seen_for) >= self.grace
+                } else {
+                    true
                 };
             seen.insert(finding.clone(), since);
             if is_due {
@@ -309,19 +308,20 @@ fn assigned(text: &str) -> Option<Timestamp> {
 }
 
 fn request(finding: &Finding) -> Option<ReleaseRequest> {
-    match finding {
-        Finding::Leaked {
-            address,
-            handle,
-            sequence_number,
-            ..
-        } => Some(ReleaseRequest {
-            address: *address,
-            handle: handle.clone(),
-            sequence_number: Some(*sequence_number),
-        }),
-        _ => None,
-    }
+    let Finding::Leaked {
+        address,
+        handle,
+        sequence_number,
+        ..
+    } = finding
+    else {
+        return None;
+    };
+    Some(ReleaseRequest {
+        address: *address,
+        handle: handle.clone(),
+        sequence_number: Some(*sequence_number),
+    })
 }
 
 #[cfg(test)]

@@ -109,9 +109,10 @@ pub fn handle(id: &str) -> String {
 
 /// The block that lies here.
 pub fn parse_block(key: &str) -> Option<IpNet> {
-    match Key::parse(key)? {
-        Key::IpamBlock { block } => Some(block),
-        _ => None,
+    if let Key::IpamBlock { block } = Key::parse(key)? {
+        Some(block)
+    } else {
+        None
     }
 }
 

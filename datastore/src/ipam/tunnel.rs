@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde_json::{Map, Value};
 
 use super::{
-    IpamError, WINDOWS_HANDLE,
+    IpamError,
     assign::{AssignRequest, assign},
     block::Assignee,
     keys::{self, Owner},
@@ -132,7 +132,7 @@ impl TunnelKind {
     }
 
     /// The pools that want a node to have an address on such a tunnel.
-    fn wanted_by<'p>(self, pool: &'p Pool, wireguard: bool) -> Option<&'p IpNet> {
+    fn wanted_by(self, pool: &Pool, wireguard: bool) -> Option<&IpNet> {
         let wanted = match self {
             TunnelKind::Ipip => is_on(pool.spec.ipip_mode),
             TunnelKind::Vxlan | TunnelKind::VxlanV6 => is_on(pool.spec.vxlan_mode),
@@ -296,7 +296,6 @@ fn assigned_to(
             }
         }
     }
-    debug_assert_ne!(handle, WINDOWS_HANDLE);
     Ok(addresses)
 }
 

@@ -65,11 +65,11 @@ fn show(args: &Args, what: &Show) -> Result<String, Failure> {
             let addresses = ipam.show_handle(handle).await?;
             return Ok(print(args, &addresses, address_table));
         }
-        if what.show_configuration {
+        if what.configuration {
             return Ok(print_config(args, &ipam.config().await?));
         }
         let (pools, outside) = ipam.show().await?;
-        if what.show_borrowed {
+        if what.borrowed {
             let borrowed: Vec<&Borrowed> = pools
                 .iter()
                 .flat_map(|pool| &pool.blocks)
@@ -93,14 +93,14 @@ fn show(args: &Args, what: &Show) -> Result<String, Failure> {
         ]);
         for pool in &pools {
             table.row(usage_row(&Usage::from(pool)));
-            if what.show_blocks {
+            if what.blocks {
                 for block in &pool.blocks {
                     table.row(usage_row(&Usage::from(block)));
                 }
             }
         }
         // Nobody sees blocks outside all pools unless they are shown.
-        for block in outside.iter().filter(|_| what.show_blocks) {
+        for block in outside.iter().filter(|_| what.blocks) {
             table.row(usage_row(&Usage::from(block)));
         }
         if table.is_empty() {
@@ -275,31 +275,28 @@ fn assign(args: &Args, what: &Assign) -> Result<String, Failure> {
         Use::Loadbalancer => Owner::Virtual(LOAD_BALANCER.to_owned()),
     };
     with_ipam(args, async |ipam| {
-        let assigned = match what.ip {
-            Some(address) => {
-                let request = AddressRequest {
-                    owner,
-                    address,
-                    assignee,
-                    max_per_handle: None,
-                    host_reserved: None,
-                };
-                vec![ipam.assign_address(&request).await?]
-            }
-            None => {
-                let (v4, v6) = (what.ipv4.unwrap_or(0), what.ipv6.unwrap_or(0));
-                let request = AssignRequest {
-                    owner,
-                    allowed_use: match what.allowed_use {
-                        Use::Workload => AllowedUse::Workload,
-                        Use::Tunnel => AllowedUse::Tunnel,
-                        Use::Loadbalancer => AllowedUse::LoadBalancer,
-                    },
-                    pools: what.pools.clone(),
-                    ..AssignRequest::workload(&node, v4, v6, assignee)
-                };
-                ipam.assign(&request).await?
-            }
+        let assigned = if let Some(address) = what.ip {
+            let request = AddressRequest {
+                owner,
+                address,
+                assignee,
+                max_per_handle: None,
+                host_reserved: None,
+            };
+            vec![ipam.assign_address(&request).await?]
+        } else {
+            let (v4, v6) = (what.ipv4.unwrap_or(0), what.ipv6.unwrap_or(0));
+            let request = AssignRequest {
+                owner,
+                allowed_use: match what.allowed_use {
+                    Use::Workload => AllowedUse::Workload,
+                    Use::Tunnel => AllowedUse::Tunnel,
+                    Use::Loadbalancer => AllowedUse::LoadBalancer,
+                },
+                pools: what.pools.clone(),
+                ..AssignRequest::workload(&node, v4, v6, assignee)
+            };
+            ipam.assign(&request).await?
         };
         let mut text = String::new();
         for net in &assigned {

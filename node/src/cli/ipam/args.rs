@@ -65,14 +65,14 @@ pub struct Show {
     #[arg(long, value_name = "HANDLE")]
     pub handle: Option<String>,
     /// The blocks beside the pools.
-    #[arg(long)]
-    pub show_blocks: bool,
+    #[arg(long = "show-blocks")]
+    pub blocks: bool,
     /// The addresses that others than a block's owner have.
-    #[arg(long)]
-    pub show_borrowed: bool,
+    #[arg(long = "show-borrowed")]
+    pub borrowed: bool,
     /// The settings.
-    #[arg(long)]
-    pub show_configuration: bool,
+    #[arg(long = "show-configuration")]
+    pub configuration: bool,
 }
 
 /// How to check.
