@@ -14,7 +14,7 @@
 mod reach;
 mod timeouts;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -82,6 +82,9 @@ pub(super) struct Host {
     /// Felix's parameters that the configuration has no field for.
     felix: felix::Settings,
     timeouts: Timeouts,
+    /// Our routes that have a former protocol number yet, and that number. They are written anew in their place, so that no
+    /// packet is lost.
+    unmarked: BTreeMap<RouteKey, u8>,
     /// The protocol number of our routes, as the watch of the kernel reads it.
     protocol: Arc<AtomicU8>,
 }
@@ -166,6 +169,7 @@ impl Host {
             clock: std::time::Instant::now(),
             felix: felix::Settings::default(),
             timeouts: Timeouts::default(),
+            unmarked: BTreeMap::new(),
             protocol: Arc::new(config.route_protocol.into()),
         };
         host.set_endpoint_to_host()?;
@@ -199,18 +203,37 @@ impl Host {
         Ok(())
     }
 
-    /// Gives our routes the protocol number that is in force now, each in its place, so that no packet is lost.
+    /// Notes which routes have another protocol number than the one that is in force now, and reads those that have it.
     fn mark_routes_anew(&mut self, former: u8) -> std::io::Result<()> {
-        let old = self.our_routes.clone();
-        self.adopt_routes()?;
-        // They are ours still, and may be replaced.
-        self.our_routes.extend(&old);
-        let unwanted: Vec<RouteKey> = old
-            .into_iter()
-            .filter(|key| self.routes.wanted_at(key).is_none())
-            .collect();
-        let mut table = Routes::new(&mut self.netlink, former, &mut self.our_routes);
-        unwanted.iter().try_for_each(|key| table.delete(key))
+        let old = self.our_routes.iter().map(|key| (*key, former));
+        self.unmarked.extend(old);
+        self.adopt_routes()
+    }
+
+    /// Drops the notes of routes that have the number by now, and removes those that nobody wants any more.
+    fn settle_marks(&mut self) {
+        let Self {
+            unmarked,
+            routes,
+            netlink,
+            our_routes,
+            ..
+        } = self;
+        unmarked.retain(|key, former| {
+            if routes.actual_at(key).is_some() {
+                return false;
+            }
+            if routes.wanted_at(key).is_some() {
+                return true;
+            }
+            match Routes::new(netlink, *former, our_routes).delete(key) {
+                Ok(()) => false,
+                Err(error) => {
+                    tracing::warn!(%error, route = %key.net, "a route of the former protocol number could not be removed");
+                    true
+                }
+            }
+        });
     }
 }
 
@@ -414,6 +437,9 @@ impl Host {
                 self.ways_doubted |= applied.done > 0;
                 outcome.done += applied.done;
                 outcome.failed.extend(applied.failed);
+            }
+            if deletes.routes && !self.unmarked.is_empty() {
+                self.settle_marks();
             }
         }
         if std::mem::take(&mut self.ways_doubted)
@@ -694,6 +720,8 @@ impl Host {
     fn with_kernel<T>(&mut self, stage: KernelStage, work: impl FnOnce(&mut dyn Stage) -> T) -> T {
         match stage {
             KernelStage::Routes => {
+                // A dump finds only those that have the number in force.
+                self.our_routes.extend(self.unmarked.keys());
                 let table = Routes::new(
                     &mut self.netlink,
                     self.config.route_protocol,
