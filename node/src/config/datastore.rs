@@ -45,9 +45,10 @@ pub(super) fn made_of(
 
 fn felix_says(felix: &Local, name: &str) -> Option<(Origin, String)> {
     let said = felix.said(Param::named(name)?).next()?;
-    let origin = match &said.source {
-        Source::Environment(name) => Origin::Environment(name.clone()),
-        _ => Origin::FelixFile,
+    let origin = if let Source::Environment(name) = &said.source {
+        Origin::Environment(name.clone())
+    } else {
+        Origin::FelixFile
     };
     Some((origin, said.text.clone()))
 }

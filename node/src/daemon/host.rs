@@ -12,6 +12,7 @@
 //! the pin directory and by the protocol number of routes, so a new process finds what the former one left.
 
 mod reach;
+mod show;
 mod timeouts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,16 +23,15 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use anyhow::Context as _;
 use cleat_bgp::FibUpdate;
 use cleat_bpf::policy::Blob;
-use cleat_bpf::{Counted, Facts, Flow, FlowKey, Iface, IfaceKind, NetKey, V4, V6};
+use cleat_bpf::{Counted, Facts, Iface, IfaceKind, NetKey, V4, V6};
 use cleat_datastore::Resource;
 use cleat_datastore::status::EndpointState;
 use ipnet::IpNet;
 
-use super::flows;
 use super::known::Known;
 use super::metrics::Metrics;
 use super::owner::UP;
-use crate::calc::{Changes, Graph, ListId, Route as LocalRoute};
+use crate::calc::{Changes, Graph, Route as LocalRoute};
 use crate::config::{Config, EndpointToHost};
 use crate::dataplane::{
     self, ArrayTable, AttachTable, Dataplane, HashTable, Hooks, Options, Timeouts, TrieTable,
@@ -41,9 +41,8 @@ use crate::netlink::{
     self, HostSide, Netlink, RouteKey, Routes, Seen, Settings, Snapshot, Watch, Way,
     enable_forwarding,
 };
-use crate::output::answers;
 use crate::reconcile::{
-    Contrib, Delta, Drift, Outcome, Pair, Stage, StageReport, Table as _, apply, resync,
+    Contrib, Delta, Outcome, Pair, Stage, StageReport, Table as _, apply, resync,
 };
 use crate::render::{Arena, FactsTables, Link, Render, Tables};
 
@@ -590,108 +589,10 @@ impl Host {
         })
     }
 
-    /// How often each line of a list was met.
-    pub(super) fn hits(&self, list: ListId) -> Vec<u64> {
-        self.render.hits(list, &self.tables.arena)
-    }
-
-    /// At most `limit` flows, perhaps only of one address.
-    pub(super) fn flows(
-        &self,
-        limit: usize,
-        address: Option<IpAddr>,
-    ) -> Result<Vec<answers::Flow>, String> {
-        let now = dataplane::monotonic();
-        let v4 = self
-            .dataplane
-            .flows::<V4>()
-            .map_err(|error| error.to_string())?;
-        let v6 = self
-            .dataplane
-            .flows::<V6>()
-            .map_err(|error| error.to_string())?;
-        let v4 = v4.list().map_err(|error| error.to_string())?;
-        let v6 = v6.list().map_err(|error| error.to_string())?;
-        let v4 = v4
-            .iter()
-            .map(|(key, flow): &(FlowKey<V4>, Flow)| flows::describe(key, flow, now));
-        let v6 = v6
-            .iter()
-            .map(|(key, flow): &(FlowKey<V6>, Flow)| flows::describe(key, flow, now));
-        let mut found: Vec<answers::Flow> = v4
-            .chain(v6)
-            .filter(|flow| {
-                address.is_none_or(|address| flow.source == address || flow.destination == address)
-            })
-            .take(limit)
-            .collect();
-        let order = |flow: &answers::Flow| {
-            (
-                flow.source,
-                flow.destination,
-                flow.protocol.clone(),
-                flow.source_port,
-                flow.destination_port,
-            )
-        };
-        found.sort_by_key(order);
-        Ok(found)
-    }
-
     /// How many keys of all tables differ from what is wanted.
     pub(super) fn unsettled(&self) -> u64 {
         let maps: usize = self.render.dirty().iter().map(|(_, dirty)| dirty).sum();
         (maps + self.routes.dirty() + self.settings.dirty() + self.hooks.dirty()) as u64
-    }
-
-    /// Where the tables differ from what is wanted.
-    pub(super) fn drift(&self) -> Vec<answers::Drift> {
-        fn row<K, V: std::fmt::Debug>(
-            table: &str,
-            key: impl Fn(&K) -> String,
-            drift: &Drift<'_, K, V>,
-        ) -> answers::Drift {
-            let show = |value: Option<&V>| value.map(|value| format!("{value:?}"));
-            let actual = if drift.unknown {
-                Some("unknown".to_owned())
-            } else {
-                show(drift.actual)
-            };
-            answers::Drift {
-                table: table.to_owned(),
-                key: key(drift.key),
-                wanted: show(drift.wanted),
-                actual,
-                reason: String::new(),
-            }
-        }
-        let maps = self
-            .render
-            .drift()
-            .into_iter()
-            .map(|(table, key, wanted, actual)| answers::Drift {
-                table: table.to_owned(),
-                key,
-                wanted,
-                actual,
-                reason: String::new(),
-            });
-        maps.chain(
-            self.routes
-                .drift()
-                .map(|drift| row(ROUTES, |key: &RouteKey| key.net.to_string(), &drift)),
-        )
-        .chain(
-            self.settings
-                .drift()
-                .map(|drift| row(SETTINGS, String::clone, &drift)),
-        )
-        .chain(
-            self.hooks
-                .drift()
-                .map(|drift| row(HOOKS, |index| self.name_of(*index), &drift)),
-        )
-        .collect()
     }
 
     /// What a person should mend: object, field and reason.

@@ -284,6 +284,36 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_is_told_with_the_communities_of_all_nets_around_it() {
+        let graph = graph(&[
+            manifest(
+                Kind::BgpConfiguration,
+                "default",
+                json!({"communities": [{"name": "gold", "value": "64600:7"}], "prefixAdvertisements": [
+                    {"cidr": "10.0.0.0/8", "communities": ["gold"]},
+                    {"cidr": "10.1.0.0/16", "communities": ["1:2:3", "64600:7"]},
+                ]}),
+            ),
+            manifest(
+                Kind::Node,
+                "h1",
+                json!({"bgp": {"ipv4Address": "192.0.2.11/24"}}),
+            ),
+        ]);
+        let prefixes =
+            ["10.1.0.0/26", "10.2.0.0/26", "192.0.2.0/24"].map(|net| net.parse().unwrap());
+        let told = originated(&graph.plan().bgp, prefixes.into_iter());
+        let gold = 64_600 << 16 | 7;
+        let of = |place: usize| {
+            let origin = &told[&prefixes[place]];
+            (origin.communities.clone(), origin.large_communities.clone())
+        };
+        assert_eq!(of(0), (vec![gold], vec![[1, 2, 3]]));
+        assert_eq!(of(1), (vec![gold], vec![]));
+        assert_eq!(of(2), (vec![], vec![]));
+    }
+
+    #[test]
     fn a_node_without_ipv4_has_an_identifier_all_the_same() {
         let id = made_up_id("h1");
         assert_eq!(id, made_up_id("h1"));

@@ -113,11 +113,14 @@ impl Schema {
     pub fn parse(self, text: &str) -> Result<Value, String> {
         let text = text.trim();
         if text.is_empty() || (text.eq_ignore_ascii_case("none") && !self.has_none()) {
-            return Ok(match self {
-                Self::ProtoPorts | Self::Cidrs | Self::Interfaces | Self::PortRanges => {
-                    Value::List(Vec::new())
-                }
-                _ => Value::Unset,
+            let is_list = matches!(
+                self,
+                Self::ProtoPorts | Self::Cidrs | Self::Interfaces | Self::PortRanges
+            );
+            return Ok(if is_list {
+                Value::List(Vec::new())
+            } else {
+                Value::Unset
             });
         }
         self.read(text)
@@ -214,7 +217,7 @@ impl Schema {
             Self::Ipv6 => "IPv6 address".to_owned(),
             Self::Like(expression) => format!("text that {expression} matches"),
             Self::Mark(bits) => format!("32-bit mark with at least {bits} bits set"),
-            Self::OneOf(words) => format!("{}", words.join(", nor ")),
+            Self::OneOf(words) => words.join(", nor "),
             Self::Pairs => "list such as key=value,other=value".to_owned(),
             Self::PortRange => "port or range such as 1024:2048".to_owned(),
             Self::PortRanges => "list of ports and ranges".to_owned(),
@@ -261,7 +264,9 @@ fn item_text(value: &Json) -> String {
     let part = |name: &str| {
         value.get(name).map(|part| match part {
             Json::String(text) => text.clone(),
-            other => other.to_string(),
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => {
+                part.to_string()
+            }
         })
     };
     if let Some(port) = part("port") {

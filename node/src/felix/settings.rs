@@ -135,10 +135,10 @@ impl Effective {
     }
 
     fn listen(&self, enabled: &str, host: &str, port: &str) -> Option<Listen> {
-        let port = match self.effect(port)?.value {
-            Value::Int(port) => u16::try_from(port).ok()?,
-            _ => return None,
+        let Value::Int(port) = self.effect(port)?.value else {
+            return None;
         };
+        let port = u16::try_from(port).ok()?;
         self.is(enabled).then(|| Listen {
             host: self.any_text(host).unwrap_or_default().to_owned(),
             port,
@@ -172,17 +172,11 @@ impl Effective {
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        match self.chosen(name)? {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
+        text_in(self.chosen(name)?)
     }
 
     fn any_text(&self, name: &str) -> Option<&str> {
-        match &self.effect(name)?.value {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
+        text_in(&self.effect(name)?.value)
     }
 
     fn parsed<T: FromStr>(&self, name: &str) -> Option<T> {
@@ -198,6 +192,14 @@ impl Effective {
             Some(Value::Duration(time)) => *time,
             _ => Duration::ZERO,
         }
+    }
+}
+
+fn text_in(value: &Value) -> Option<&str> {
+    if let Value::Text(text) = value {
+        Some(text)
+    } else {
+        None
     }
 }
 

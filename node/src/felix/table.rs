@@ -3,7 +3,11 @@
 //! A parameter is set by a field of FelixConfiguration (the second name; without one, by this host only), by `FELIX_` and its
 //! first name in the environment, or by its first name in `felix.cfg`.
 
-use super::schema::Schema::{self, *};
+use super::schema::Schema::{
+    self, Bool, Cidrs, Dscp, Duration, Endpoints, Exclusions, File, Host, Int, Interfaces, Ipv4,
+    Ipv6, Like, Mark, Millis, OneOf, Pairs, PortRange, PortRanges, Prefixes, ProtoPorts, Regex,
+    Region, TableRange, TableRanges, Text, Timeouts,
+};
 use super::schema::{LEAST, MOST};
 
 /// A parameter.

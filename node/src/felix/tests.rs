@@ -409,7 +409,11 @@ fn the_table_has_every_parameter_and_every_field_once() {
 
 #[test]
 fn values_are_read_as_felix_reads_them() {
-    use Schema::*;
+    use Schema::{
+        Bool, Cidrs, Dscp, Duration, Endpoints, Exclusions, Host, Int, Interfaces, Ipv4, Ipv6,
+        Like, Mark, Millis, OneOf, Pairs, PortRange, ProtoPorts, Regex, Region, TableRange,
+        TableRanges, Timeouts,
+    };
     for (schema, text, value) in [
         (Bool, "Yes", Some("true")),
         (Bool, "0", Some("false")),
