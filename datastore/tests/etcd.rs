@@ -257,3 +257,36 @@ async fn pages_are_of_one_revision_and_shrink_until_they_fit() {
         assert_eq!(listing.entries.len(), 100, "pages of {page_size}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_go_away_unless_they_are_written_again() {
+    let server = started();
+    let store = Etcd::new(config(&server));
+    let path = "/calico/felix/v2/no-region/host/h1/status";
+    let there = || !server.ctl(&["get", path]).is_empty();
+    let live = Some(Duration::from_secs(3));
+    let write = async || {
+        store
+            .report(path, Some(b"{}".to_vec()), live)
+            .await
+            .unwrap()
+    };
+    write().await;
+    // The lease of the first writing ends within this time, and takes nothing with it.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(6) {
+        assert!(there(), "after {:?}", begun.elapsed());
+        write().await;
+    }
+    let begun = Instant::now();
+    while there() {
+        assert!(begun.elapsed() < common::DEADLINE, "it is still there");
+    }
+    store
+        .report(path, Some(b"last".to_vec()), None)
+        .await
+        .unwrap();
+    assert!(server.ctl(&["lease", "list"]).starts_with("found "));
+    store.report(path, None, None).await.unwrap();
+    assert!(!there());
+}
