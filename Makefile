@@ -1,12 +1,12 @@
 # Each target does all of its own set-up on a fresh machine. `make` alone lists them.
-.PHONY: help setup demo test lint bench matrix fuzz
+.PHONY: help setup demo test lint bench bench-datastore matrix fuzz
 SHELL := /bin/bash
 # How long `make fuzz` runs each target, in seconds.
 FUZZ_SECONDS ?= 60
 
 help: ## this list
 	@echo 'make TARGET, where TARGET is one of'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: ## install what everything below needs (apt and cargo; says what it installs, quiet when nothing is to do)
 	@scripts/setup all
@@ -24,10 +24,15 @@ lint: ## rustfmt, clippy, documentation, pure crates stay pure, licences, adviso
 	@scripts/setup all
 	@.ci/run lint
 
-bench: ## cleat beside plain forwarding and the iptables dataplanes, interleaved; prints ratios (root)
+bench: ## cleat beside plain forwarding and the iptables dataplanes, interleaved, as ratios (root); then the datastore
 	@scripts/setup all
 	@cargo build --release --bin cleat --bin netlab --bin cleat-bench
 	@$(SUDO) target/release/cleat-bench run --at-most crr-pod=1.05,rr-pod=1.00,udp-pod=0.95,crr-pod6=1.05,rr-pod6=1.00,udp-pod6=0.95
+	@$(MAKE) --no-print-directory bench-datastore
+
+bench-datastore: ## label changes, decoding, the last good state and a large etcd, each with its goal
+	@scripts/setup test
+	@cargo bench --quiet -p cleat-datastore --bench speed
 
 matrix: ## load, attach and test-run the eBPF programs on Debian's 5.10, 6.1, 6.12 and newest kernels in QEMU
 	@scripts/setup all
