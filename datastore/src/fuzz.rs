@@ -6,17 +6,22 @@ use crate::{
     manifest::parse_documents,
     resource::{decode, decode_value},
     selector::Selector,
+    snapshot,
 };
 
-/// Bytes under a key, as a store may hold them: the first byte chooses the kind.
+/// Bytes under a key, as a store may hold them: a first line says under which, by the plural of a kind or one of
+/// [`OTHERS`].
 ///
 /// # Panics
 /// If what was read is not read again after it was written.
 pub fn stored_value(data: &[u8]) {
-    let Some((kind, bytes)) = data.split_first() else {
+    let Some(end) = data.iter().position(|byte| *byte == b'\n') else {
         return;
     };
-    let key = stored_key(*kind);
+    let Some(key) = std::str::from_utf8(&data[..end]).ok().and_then(stored_key) else {
+        return;
+    };
+    let bytes = &data[end + 1..];
     let decoded = decode(&key, bytes);
     if let Ok(value) = serde_json::from_slice(bytes) {
         // However the bytes are read, they mean the same.
@@ -27,31 +32,27 @@ pub fn stored_value(data: &[u8]) {
     }
 }
 
-/// A key of some sort: each kind, and what else has a path.
-fn stored_key(number: u8) -> Key {
-    let block = ipnet::Ipv4Net::new_assert([10, 0, 0, 0].into(), 26).into();
-    let text = str::to_owned;
-    let others = [
-        Key::BlockAffinity {
-            host: text("h"),
-            block,
-        },
-        Key::IpamBlock { block },
-        Key::IpamConfig,
-        Key::IpamHandle { id: text("x") },
-        Key::IpamHost { host: text("h") },
-        Key::Subnet {
-            region: text("no-region"),
-            id: text("x"),
-        },
-    ];
-    let number = usize::from(number) % (Kind::ALL.len() + others.len());
-    match Kind::ALL.get(number) {
-        Some(kind) if kind.namespaced() => Key::namespaced(*kind, "ns", "x"),
-        Some(kind) => Key::global(*kind, "x"),
-        None => others[number - Kind::ALL.len()].clone(),
+fn stored_key(sort: &str) -> Option<Key> {
+    if let Some(kind) = Kind::from_plural(sort) {
+        return Some(if kind.namespaced() {
+            Key::namespaced(kind, "ns", "x")
+        } else {
+            Key::global(kind, "x")
+        });
     }
+    let path = OTHERS.iter().find(|(name, _)| *name == sort)?.1;
+    Key::parse(path)
 }
+
+/// What has a path and is no resource.
+const OTHERS: [(&str, &str); 6] = [
+    ("affinity", "/calico/ipam/v2/host/h/ipv4/block/10.0.0.0-26"),
+    ("block", "/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-26"),
+    ("config", "/calico/ipam/v2/config"),
+    ("handle", "/calico/ipam/v2/handle/x"),
+    ("host", "/calico/ipam/v2/host/h"),
+    ("subnet", "/calico/dhcp/v2/no-region/subnet/x"),
+];
 
 /// A path of a store.
 ///
@@ -86,6 +87,35 @@ pub fn selector(data: &[u8]) {
     }
 }
 
+/// The content of a snapshot, under a head and a checksum that are right.
+///
+/// # Panics
+/// If what was read is not read again after it was written.
+pub fn snapshot(data: &[u8]) {
+    let Ok(read) = snapshot::read_content(data) else {
+        return;
+    };
+    let entries: Vec<_> = read
+        .entries
+        .iter()
+        .filter_map(|entry| Some((&entry.key, entry.revision, &**entry.resource.as_ref().ok()?)))
+        .collect();
+    let written = snapshot::write_to(
+        Vec::new(),
+        &read.origin,
+        read.written,
+        entries.iter().copied(),
+    );
+    let again = snapshot::read_from(
+        std::io::Cursor::new(written.as_ref().expect("memory takes it")),
+        written.as_ref().map_or(0, Vec::len) as u64,
+        &read.origin.source,
+    );
+    let again = again.expect("what was written is whole");
+    assert_eq!(again.origin, read.origin);
+    assert_eq!(again.entries.len(), entries.len());
+}
+
 /// A file of manifests.
 pub fn manifests(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
@@ -108,6 +138,7 @@ mod tests {
             ("key_path", super::key_path),
             ("selector", super::selector),
             ("manifests", super::manifests),
+            ("snapshot", super::snapshot),
         ] {
             let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
                 .join("fuzz/corpus")
@@ -128,14 +159,16 @@ mod tests {
             super::key_path(&data);
             super::selector(&data);
             super::manifests(&data);
+            super::snapshot(&data);
         }
 
         #[test]
-        fn near_json_passes(kind: u8, text in "[\\[\\]{}:,\"a-c0-2. ]{0,60}") {
-            let mut data = vec![kind];
-            data.extend(text.as_bytes());
-            super::stored_value(&data);
-            super::manifests(&data[1..]);
+        fn near_json_passes(
+            kind in proptest::sample::select(crate::Kind::ALL.to_vec()),
+            text in "[\\[\\]{}:,\"a-c0-2. ]{0,60}",
+        ) {
+            super::stored_value(format!("{}\n{text}", kind.plural()).as_bytes());
+            super::manifests(text.as_bytes());
         }
     }
 }

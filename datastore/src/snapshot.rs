@@ -154,7 +154,7 @@ fn beside(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn write_to<'a, W: Write>(
+pub(crate) fn write_to<'a, W: Write>(
     output: W,
     origin: &Origin,
     written: SystemTime,
@@ -196,7 +196,11 @@ fn text(output: &mut impl Write, text: &str) -> io::Result<()> {
 }
 
 /// Reads twice: what is not known to be whole is not taken apart.
-fn read_from<R: Read + Seek>(mut input: R, len: u64, source: &str) -> Result<Snapshot, Refused> {
+pub(crate) fn read_from<R: Read + Seek>(
+    mut input: R,
+    len: u64,
+    source: &str,
+) -> Result<Snapshot, Refused> {
     if len > MAX_LEN {
         return Err(Refused::TooLarge(len));
     }
@@ -240,6 +244,17 @@ fn read_from<R: Read + Seek>(mut input: R, len: u64, source: &str) -> Result<Sna
         return Err(Refused::Damaged("something follows its objects"));
     }
     Ok(snapshot)
+}
+
+/// Reads what follows the layout's number, as if it were whole.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_content(content: &[u8]) -> Result<Snapshot, Refused> {
+    let source_len = content
+        .first_chunk()
+        .map_or(0, |len| u16::from_le_bytes(*len));
+    let source = content.get(2..2 + usize::from(source_len));
+    let source = source.and_then(|source| std::str::from_utf8(source).ok());
+    Body(content.take(content.len() as u64)).snapshot(source.unwrap_or_default())
 }
 
 /// What follows the layout's number. Every length is checked before it is believed: the checksum tells accidents, not

@@ -12,6 +12,7 @@ use netlab::{
     probe::{TIMEOUT, check, probe, rows},
     secs,
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 #[test]
@@ -90,6 +91,46 @@ fn a_policy_changed_with_etcdctl_takes_hold() {
         .unwrap();
     house.etcd.put(&key, original.trim_end()).unwrap();
     house.expect(EXAMPLE_MATRIX, secs(5)).unwrap();
+}
+
+#[test]
+fn policy_changes_are_followed_before_and_after_a_compaction() {
+    let house = House::running("policy-compaction").unwrap();
+    house.expect(EXAMPLE_MATRIX, secs(15)).unwrap();
+    let key = house.policy_key("web").unwrap();
+    let mut policy: Value = serde_json::from_str(&house.etcd.get(&key).unwrap()).unwrap();
+    // One host sleeps while the policy changes and changes again, and while the store forgets that it did.
+    let sleeper = house.alpha.process().unwrap();
+    sleeper.signal(Signal::STOP).unwrap();
+    for port in [82, 83, 81] {
+        *policy
+            .pointer_mut("/spec/ingress/0/destination/ports")
+            .unwrap() = json!([port]);
+        house.etcd.put(&key, &policy.to_string()).unwrap();
+    }
+    let status = house.etcd.etcdctl(&["endpoint", "status", "-w", "json"]);
+    let status: Value = serde_json::from_str(&status.unwrap()).unwrap();
+    let revision = status.pointer("/0/Status/header/revision").unwrap();
+    house
+        .etcd
+        .etcdctl(&["compact", &revision.to_string()])
+        .unwrap();
+    house.etcd.etcdctl(&["defrag"]).unwrap();
+    sleeper.signal(Signal::CONT).unwrap();
+    house
+        .expect(
+            &[
+                ("client", "web", Tcp(80), Silent),
+                ("client", "web", Tcp(81), Reaches),
+            ],
+            secs(30),
+        )
+        .unwrap();
+    *policy
+        .pointer_mut("/spec/ingress/0/destination/ports")
+        .unwrap() = json!([80]);
+    house.etcd.put(&key, &policy.to_string()).unwrap();
+    house.expect(EXAMPLE_MATRIX, secs(10)).unwrap();
 }
 
 #[test]

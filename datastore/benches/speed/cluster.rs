@@ -47,7 +47,10 @@ pub(crate) fn endpoint_labels(endpoint: usize, application: usize) -> BTreeMap<S
         ("projectcalico.org/orchestrator", "k8s".to_owned()),
         ("projectcalico.org/serviceaccount", "default".to_owned()),
         ("app", format!("app{}", application % APPLICATIONS)),
-        ("tier", TIERS[application % TIERS.len()].to_owned()),
+        (
+            "tier",
+            TIERS[hash(application) as usize % TIERS.len()].to_owned(),
+        ),
         ("pod-template-hash", format!("{:x}", hash(endpoint / 3))),
         (
             "statefulset.kubernetes.io/pod-name",

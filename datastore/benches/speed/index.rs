@@ -55,49 +55,37 @@ fn usual(report: &mut Report) {
     );
 
     let name = "another application's labels on an endpoint";
-    changes(report, name, &mut index, Some(CHANGE), |index, number| {
+    changes(report, name, &mut index, CHANGE, |number| {
         let endpoint = hash(number) as usize % ENDPOINTS;
-        set(index, endpoint, endpoint + number + 1);
+        let labels = cluster::endpoint_labels(endpoint, endpoint + number + 1);
+        move |index: &mut Index| put(index, endpoint, labels)
     });
     let name = "a label that no selector mentions";
-    changes(report, name, &mut index, Some(CHANGE), |index, number| {
-        let endpoint = hash(number) as usize % ENDPOINTS;
-        let mut labels = cluster::endpoint_labels(endpoint, endpoint);
+    changes(report, name, &mut index, CHANGE, |number| {
+        let mut labels = cluster::endpoint_labels(7, 7);
         labels.insert("restarted".to_owned(), number.to_string());
-        index.set_item(
-            endpoint as u32,
-            labels,
-            vec![cluster::profile(cluster::namespace(endpoint))],
-        );
+        move |index: &mut Index| put(index, 7, labels)
     });
     let name = "an endpoint more";
-    changes(report, name, &mut index, Some(CHANGE), |index, number| {
-        set(index, ENDPOINTS + number, number);
+    changes(report, name, &mut index, CHANGE, |number| {
+        let labels = cluster::endpoint_labels(ENDPOINTS + number, number);
+        move |index: &mut Index| put(index, ENDPOINTS + number, labels)
     });
     let name = "that endpoint gone";
-    changes(report, name, &mut index, Some(CHANGE), |index, number| {
-        index.remove_item(&((ENDPOINTS + number) as u32));
+    changes(report, name, &mut index, CHANGE, |number| {
+        move |index: &mut Index| drop(index.remove_item(&((ENDPOINTS + number) as u32)))
     });
     let name = "a selector more";
-    changes(
-        report,
-        name,
-        &mut index,
-        Some(10 * CHANGE),
-        |index, number| {
-            index.set_selector((SELECTORS + number) as u32, &selector(SELECTORS + number));
-        },
-    );
+    changes(report, name, &mut index, 20 * CHANGE, |number| {
+        let selector = selector(SELECTORS + number);
+        move |index: &mut Index| {
+            index.set_selector((SELECTORS + number) as u32, &selector);
+        }
+    });
     let name = "that selector gone";
-    changes(
-        report,
-        name,
-        &mut index,
-        Some(10 * CHANGE),
-        |index, number| {
-            index.remove_selector(&((SELECTORS + number) as u32));
-        },
-    );
+    changes(report, name, &mut index, 20 * CHANGE, |number| {
+        move |index: &mut Index| drop(index.remove_selector(&((SELECTORS + number) as u32)))
+    });
     let name = "a label of a namespace with 10,000 endpoints, which selectors mention";
     parent_changes(
         report,
@@ -148,53 +136,55 @@ fn worst(report: &mut Report) {
             index.set_item(endpoint, base.clone(), Vec::new());
         }
         let name = format!("{form}, {before} to {after}");
-        changes(report, &name, &mut index, Some(CHANGE), |index, number| {
-            index.set_item(
-                hash(number / 2) % 1_000,
-                versions[number % 2].clone(),
-                Vec::new(),
-            );
+        changes(report, &name, &mut index, CHANGE, |number| {
+            let labels = versions[number % 2].clone();
+            move |index: &mut Index| {
+                index.set_item(hash(number / 2) % 1_000, labels, Vec::new());
+            }
         });
     }
 }
 
-fn changes(
+/// Times changes, each of which is made before.
+fn changes<C: FnOnce(&mut Index)>(
     report: &mut Report,
     name: &str,
     index: &mut Index,
-    goal: Option<Duration>,
-    mut act: impl FnMut(&mut Index, usize),
+    goal: Duration,
+    make: impl FnMut(usize) -> C,
 ) {
     let evaluations = index.evaluations();
     let count = 5_000;
-    let times = Times::of(count, |number| act(index, number));
+    let times = Times::of(count, make, |change| change(index));
     let evaluations = (index.evaluations() - evaluations) as f64 / (count + count / 10) as f64;
-    report.times(
-        name,
-        &times,
-        &format!(", {evaluations:.1} evaluations each"),
-        goal,
-    );
+    let more = format!(", {evaluations:.1} evaluations each");
+    report.times(name, &times, &more, goal);
 }
 
 fn parent_changes(report: &mut Report, name: &str, index: &mut Index, label: &str, goal: Duration) {
     let evaluations = index.evaluations();
-    let times = Times::of(50, |number| {
+    let make = |number| {
         let mut labels = cluster::profile_labels(0);
         labels.insert(label.to_owned(), format!("team{}", 1 + number % 2));
+        labels
+    };
+    let times = Times::of(50, make, |labels| {
         index.set_parent(&cluster::profile(0), labels);
     });
     let evaluations = (index.evaluations() - evaluations) / 55;
-    report.times(
-        name,
-        &times,
-        &format!(", {evaluations} evaluations each"),
-        Some(goal),
-    );
+    let more = format!(", {evaluations} evaluations each");
+    report.times(name, &times, &more, goal);
 }
 
 fn set(index: &mut Index, endpoint: usize, application: usize) {
-    let labels = cluster::endpoint_labels(endpoint, application);
+    put(
+        index,
+        endpoint,
+        cluster::endpoint_labels(endpoint, application),
+    );
+}
+
+fn put(index: &mut Index, endpoint: usize, labels: Labels) {
     let profile = cluster::profile(cluster::namespace(endpoint));
     index.set_item(endpoint as u32, labels, vec![profile]);
 }

@@ -3,8 +3,8 @@
 //! Every figure that has a goal is held to it, and the run fails when one is missed. Arguments name the sections to
 //! run: `index`, `decode`, `snapshot`, `etcd`; without any, all run.
 //!
-//! Times are of one thread. What is done once on much (decoding) is told as CPU time, so that a busy machine does not
-//! disturb it; what is done often and briefly is told as median and 99th percentile of wall-clock times.
+//! Times are the CPU time of one thread, which waits for nothing, so that a busy machine does not disturb them: of what is
+//! done often, median and 99th percentile. Only what waits for a disk or for etcd is told by the clock on the wall.
 
 #![allow(clippy::print_stdout, reason = "this is a command")]
 

@@ -35,15 +35,6 @@ pub enum Expression {
     StartsWith(String, String),
 }
 
-/// What everything that an expression matches must have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Restriction {
-    /// This label, with one of these values.
-    OneOf(String, BTreeSet<String>),
-    /// This label.
-    Present(String),
-}
-
 impl Expression {
     /// All operands at once; one operand is itself.
     pub fn and(mut operands: Vec<Expression>) -> Self {
@@ -136,57 +127,6 @@ impl Expression {
             Expression::StartsWith(label, text) => {
                 Expression::StartsWith(rename(label), text.clone())
             }
-        }
-    }
-
-    /// What a match must have, the narrowest that is easily told; `None` if anything might match.
-    pub fn restriction(&self) -> Option<Restriction> {
-        match self {
-            Expression::Equal(label, text) => Some(Restriction::OneOf(
-                label.clone(),
-                BTreeSet::from([text.clone()]),
-            )),
-            Expression::In(label, set) => Some(Restriction::OneOf(label.clone(), set.clone())),
-            Expression::Has(label)
-            | Expression::Contains(label, _)
-            | Expression::EndsWith(label, _)
-            | Expression::StartsWith(label, _) => Some(Restriction::Present(label.clone())),
-            Expression::And(operands) => operands
-                .iter()
-                .filter_map(Expression::restriction)
-                .min_by_key(|restriction| match restriction {
-                    Restriction::OneOf(_, set) => set.len(),
-                    Restriction::Present(_) => usize::MAX,
-                }),
-            Expression::Or(operands) => {
-                let mut all = operands.iter().map(Expression::restriction);
-                let first = all.next()??;
-                all.try_fold(first, |sum, next| sum.either(next?))
-            }
-            Expression::All
-            | Expression::Global
-            | Expression::Not(_)
-            | Expression::NotEqual(..)
-            | Expression::NotIn(..) => None,
-        }
-    }
-}
-
-impl Restriction {
-    /// What holds if one of two restrictions on the same label holds.
-    fn either(self, other: Self) -> Option<Self> {
-        match (self, other) {
-            (Restriction::OneOf(left, mut values), Restriction::OneOf(right, more))
-                if left == right =>
-            {
-                values.extend(more);
-                Some(Restriction::OneOf(left, values))
-            }
-            (
-                Restriction::OneOf(left, _) | Restriction::Present(left),
-                Restriction::OneOf(right, _) | Restriction::Present(right),
-            ) if left == right => Some(Restriction::Present(left)),
-            _ => None,
         }
     }
 }

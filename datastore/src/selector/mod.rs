@@ -2,7 +2,8 @@
 //!
 //! Text is split by `token`, read by `parse` into a tree of bounded depth, and written
 //! back in one form whatever the spelling: `canonical`. Two selectors are equal exactly if their
-//! canonical forms are. [`Selector::matches`] evaluates the tree over any source of labels.
+//! canonical forms are. It is the form that Calico writes, and its own canonical form: where Calico's is not (it writes
+//! `!(!(x))` as `!!x`, and that as `x`) it is what Calico comes to in the end. [`Selector::matches`] evaluates the tree over any source of labels.
 //!
 //! ```text
 //! selector = [ or ] ;                           (* the empty selector is all() *)
@@ -30,7 +31,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha224};
 
-pub use expression::{Expression, Restriction};
+pub use expression::Expression;
 
 /// The longest selector that is read, in characters.
 pub const MAX_LEN: usize = 1024;

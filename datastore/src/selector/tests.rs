@@ -124,6 +124,47 @@ proptest! {
             prop_assert_eq!(again.matches(&labels), selector.matches(&labels));
         }
     }
+
+    #[test]
+    fn what_is_parsed_printed_and_parsed_is_the_same(
+        text in tree(),
+        labels in proptest::collection::btree_map("[ab]", "[xyz\"]{0,2}", 0..3),
+    ) {
+        let selector = Selector::parse(&text).unwrap();
+        let again = Selector::parse(selector.canonical()).unwrap();
+        prop_assert_eq!(again.canonical(), selector.canonical());
+        prop_assert_eq!(again.uid(), selector.uid());
+        prop_assert_eq!(again.expression(), selector.expression());
+        prop_assert_eq!(again.matches(&labels), selector.matches(&labels));
+        // Spelled with other quotes, blanks and parentheses it is the same selector.
+        let spelled = format!(" ( {} ) ", text.replace(" == ", "=="));
+        let spelled = Selector::parse(&spelled).unwrap();
+        prop_assert_eq!(spelled.uid(), selector.uid());
+        let negated = Selector::parse(&format!("!({text})")).unwrap();
+        prop_assert_ne!(negated.matches(&labels), selector.matches(&labels));
+        let twice = Selector::parse(&format!("!(!({text}))")).unwrap();
+        prop_assert_eq!(twice.uid(), selector.uid());
+    }
+}
+
+/// Selectors of every form.
+fn tree() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("all()".to_owned()),
+        Just("global()".to_owned()),
+        "has\\([ab]\\)",
+        "[ab] (==|!=|contains|starts with|ends with) ('[xy\"]{0,2}'|\"[xy']{0,2}\")",
+        "[ab] (in|not in) \\{('[xyz]{1,2}'(, \"[xy']{0,2}\"){0,3})?\\}",
+    ];
+    leaf.prop_recursive(4, 12, 3, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|inner| format!("!{inner}")),
+            inner.clone().prop_map(|inner| format!("!({inner})")),
+            proptest::collection::vec(inner.clone(), 2..4)
+                .prop_map(|of| format!("({})", of.join(" && "))),
+            proptest::collection::vec(inner, 2..4).prop_map(|of| format!("({})", of.join(" || "))),
+        ]
+    })
 }
 
 fn part() -> impl Strategy<Value = &'static str> {
