@@ -5,11 +5,14 @@ stand in for Neutron's database: the driver's syncers ask them what it would ask
 is made and sent by networking-calico. What an operation finds out is printed, one JSON line each.
 """
 
+import builtins
 import json
 import sys
 import warnings
 
 warnings.filterwarnings("ignore")
+# The package is of Python 2's time, where this was a built-in function.
+builtins.intern = sys.intern
 
 # flake8: noqa: E402
 from networking_calico import datamodel_v2, datamodel_v3, etcdv3
