@@ -11,8 +11,8 @@ import sys
 import warnings
 
 warnings.filterwarnings("ignore")
-# The package is of Python 2's time, where this was a built-in function.
-builtins.intern = sys.intern
+# The package is of Python 2's time, where this was built in and texts were bytes.
+builtins.intern = lambda text: sys.intern(text.decode())
 
 # flake8: noqa: E402
 from networking_calico import datamodel_v2, datamodel_v3, etcdv3
