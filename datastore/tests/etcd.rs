@@ -266,10 +266,8 @@ async fn reports_go_away_unless_they_are_written_again() {
     let there = || !server.ctl(&["get", path]).is_empty();
     let live = Some(Duration::from_secs(3));
     let write = async || {
-        store
-            .report(path, Some(b"{}".to_vec()), live)
-            .await
-            .unwrap()
+        let written = store.report(path, Some(b"{}".to_vec()), live).await;
+        written.unwrap();
     };
     write().await;
     // The lease of the first writing ends within this time, and takes nothing with it.
