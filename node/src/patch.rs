@@ -146,13 +146,22 @@ fn merge_map(
     Ok(())
 }
 
-/// How the elements of a list are told apart, for a list that is merged: by this field, or by themselves.
-fn merge_key(kind: &str, path: &str) -> Option<Option<&'static str>> {
+/// How the elements of a list that is merged are told apart.
+#[derive(Clone, Copy)]
+enum MergeKey {
+    /// By this field.
+    Field(&'static str),
+    /// By themselves.
+    Value,
+}
+
+/// How a list is merged, if it is not replaced.
+fn merge_key(kind: &str, path: &str) -> Option<MergeKey> {
     match (kind, path) {
-        (_, "metadata.finalizers") => Some(None),
-        (_, "metadata.ownerReferences") => Some(Some("uid")),
-        (_, "status.conditions") => Some(Some("type")),
-        ("Service", "spec.ports") => Some(Some("port")),
+        (_, "metadata.finalizers") => Some(MergeKey::Value),
+        (_, "metadata.ownerReferences") => Some(MergeKey::Field("uid")),
+        (_, "status.conditions") => Some(MergeKey::Field("type")),
+        ("Service", "spec.ports") => Some(MergeKey::Field("port")),
         _ => None,
     }
 }
@@ -168,7 +177,7 @@ fn merge_list(
         return Ok(());
     };
     for mut item in patch {
-        let Some(key) = key else {
+        let MergeKey::Field(key) = key else {
             if !target.contains(&item) {
                 target.push(item);
             }
@@ -208,9 +217,12 @@ fn plain(patch: Map<String, Value>) -> Map<String, Value> {
     let kept = patch
         .into_iter()
         .filter(|(key, value)| !value.is_null() && !key.starts_with('$'));
-    kept.map(|(key, value)| match value {
-        Value::Object(map) => (key, Value::Object(plain(map))),
-        other => (key, other),
+    kept.map(|(key, value)| {
+        if let Value::Object(map) = value {
+            (key, Value::Object(plain(map)))
+        } else {
+            (key, value)
+        }
     })
     .collect()
 }

@@ -130,6 +130,54 @@ fn an_object_that_changed_meanwhile_is_a_conflict() {
 }
 
 #[test]
+fn a_watch_shows_what_is_there_and_every_change() {
+    use std::io::BufRead as _;
+    let etcd = Etcd::start();
+    let scratch = tempfile::tempdir().unwrap();
+    let environment = [("ETCD_ENDPOINTS", etcd.endpoint())];
+    let apply = |order: u32| {
+        let text = format!(
+            "apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {{name: a}}\nspec: {{order: {order}}}\n"
+        );
+        let (code, _, error) = cleat("apply -f -", Some(&text), &environment, scratch.path());
+        assert_eq!(code, 0, "{error}");
+    };
+    apply(1);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cleat"))
+        .args(["get", "tiers", "--watch"])
+        .env_clear()
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let _ = tell.send(line);
+        }
+    });
+    let expect = |wanted: &str| {
+        let line = told
+            .recv_timeout(std::time::Duration::from_secs(20))
+            .unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words.join(" "), wanted);
+    };
+    expect("EVENT NAME ORDER");
+    expect("ADDED a 1");
+    apply(2);
+    expect("MODIFIED a 2");
+    assert_eq!(
+        cleat("delete tier a", None, &environment, scratch.path()).0,
+        0
+    );
+    expect("DELETED a 2");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn the_unit_is_one_that_systemd_takes() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd/cleat.service");
     let scratch = tempfile::tempdir().unwrap();

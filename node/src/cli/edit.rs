@@ -46,7 +46,7 @@ async fn patch_one(session: &Session, key: &Key, patch: &Patch) -> Result<Entry,
         let (current, resource) = read(session, key).await?;
         let before = get::manifest(&resource, current.revision);
         let mut value = before.clone();
-        patch::apply(&mut value, patch.style.into(), &patch.patch)
+        patch::apply(&mut value, patch.style.into(), &patch.text)
             .map_err(|error| Problem::new(key, "", error.to_string()))?;
         let version = value.pointer("/metadata/resourceVersion").cloned();
         same_version(&current, version.as_ref().and_then(Value::as_str))?;
@@ -95,7 +95,11 @@ pub(super) fn label(args: &Args, label: &Label) -> Result<String, Failure> {
                 Refusal::Store(StoreError::NotFound(_)) => {
                     Failure::told(Code::Failed, format!("{kind} {name} not found"))
                 }
-                refusal => {
+                refusal @ (Refusal::Store(_)
+                | Refusal::Unsupported(..)
+                | Refusal::Problems(_)
+                | Refusal::Other(_)
+                | Refusal::OtherUid(_)) => {
                     let failure = refusal.tell(Verb::Patch);
                     let message = format!("failed to get {kind} {name}, error {}", failure.message);
                     Failure::told(failure.code, message)
@@ -136,7 +140,7 @@ fn relabel(
     let mut said = String::new();
     for (key, value) in wanted {
         let old = labels.get(*key);
-        said += &match (value, old) {
+        let done = match (value, old) {
             (None, None) => {
                 let message =
                     format!("cannot remove label of {kind} {name}, key {key} does not exist");
@@ -159,6 +163,7 @@ fn relabel(
                 format!("Successfully {done} label {key} on {kind} {name}\n")
             }
         };
+        said.push_str(&done);
     }
     Ok(said)
 }

@@ -119,13 +119,16 @@ fn manifest_of(entry: &Entry) -> Option<(Key, Value)> {
     Some((key, manifest(resource, entry.revision)))
 }
 
+/// Objects as people read them.
+type Manifests = Vec<(Key, Value)>;
+
 /// What was found.
 #[derive(Default)]
 struct Found {
     /// One by one, because they were named so.
     named: Vec<(Key, Value)>,
     /// In lists, with the revision of each.
-    lists: Vec<(Kind, u64, Vec<(Key, Value)>)>,
+    lists: Vec<(Kind, u64, Manifests)>,
     missing: Vec<Key>,
     problems: Vec<String>,
 }
@@ -142,7 +145,7 @@ async fn find(store: &AnyStore, wanted: &[Wanted]) -> Result<Found, Failure> {
             Wanted::One(key) => {
                 match store.get(key).await.map_err(tell)? {
                     None => found.missing.push(key.clone()),
-                    Some(entry) => found.take(entry),
+                    Some(entry) => found.take(&entry),
                 }
                 continue;
             }
@@ -179,10 +182,10 @@ async fn find(store: &AnyStore, wanted: &[Wanted]) -> Result<Found, Failure> {
 }
 
 impl Found {
-    fn take(&mut self, entry: Entry) {
-        match manifest_of(&entry) {
+    fn take(&mut self, entry: &Entry) {
+        match manifest_of(entry) {
             Some(good) => self.named.push(good),
-            None => self.problem(&entry),
+            None => self.problem(entry),
         }
     }
 
@@ -385,9 +388,14 @@ fn line(
             let table = columns::table(kind, manifests, style(args, scope, as_number))?;
             let mut marks = ["EVENT", what].into_iter().skip(usize::from(!head));
             let rows = table.render(head);
-            rows.lines()
-                .map(|row| format!("{:<11}{row}\n", marks.next().unwrap_or_default()))
-                .collect()
+            let marked = rows
+                .lines()
+                .map(|row| format!("{:<11}{row}", marks.next().unwrap_or_default()));
+            marked.collect::<Vec<_>>().join(
+                "
+",
+            ) + "
+"
         }
     })
 }

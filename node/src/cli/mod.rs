@@ -1,7 +1,7 @@
 //! The command line: one binary whose subcommands run the daemon, ask it over its socket, or work on the store.
 //!
-//! The grammar is kubectl's, because calicoctl's users have it in their fingers. What is asked for goes to standard output,
-//! notes for people to standard error, and the exit code is one of [`Code`].
+//! The grammar and the sentences are calicoctl's, because its users have them in their fingers and in their scripts. What is
+//! asked for goes to standard output, notes for people to standard error, and the exit code is one of [`Code`].
 
 mod args;
 mod ask;

@@ -227,14 +227,23 @@ fn fixed(key: &Key) -> &'static str {
 mod tests {
     use super::*;
 
+    /// Its name, what is done to what, what becomes of each, what is said, and how it fails.
+    type Case = (
+        &'static str,
+        Verb,
+        Vec<Key>,
+        Vec<Result<(), Failure>>,
+        &'static str,
+        Option<(Code, &'static str)>,
+    );
+
     #[test]
     fn what_was_done_is_told_as_calicoctl_tells_it() {
         let tier = |name: &str| Key::global(Kind::Tier, name);
         let node = || Key::global(Kind::Node, "n");
         let ok = || Ok(());
         let bad = |code| Err(Failure::told(code, "why"));
-        type Results = Vec<Result<(), Failure>>;
-        let cases: Vec<(&str, Verb, Vec<Key>, Results, &str, Option<(Code, &str)>)> = vec![
+        let cases: Vec<Case> = vec![
             (
                 "one",
                 Verb::Apply,

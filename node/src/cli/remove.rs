@@ -8,6 +8,7 @@ use std::time::Duration;
 use cleat_datastore::ipam::{IpamError, Owner, ReleaseRequest};
 use cleat_datastore::resource::NodeSpec;
 use cleat_datastore::store::{self, Entry, Filter, StoreError};
+use cleat_datastore::value::Cidr;
 use cleat_datastore::{Key, Kind, Resource};
 use serde_json::Value;
 
@@ -174,13 +175,7 @@ async fn node(session: &Session, name: &str, current: Option<&Entry>) -> Result<
             continue;
         }
         if let Resource::WorkloadEndpoint(endpoint) = &**resource {
-            addresses.extend(
-                endpoint
-                    .spec
-                    .ip_networks
-                    .iter()
-                    .map(|network| network.addr()),
-            );
+            addresses.extend(endpoint.spec.ip_networks.iter().map(Cidr::addr));
         }
         keys.push(entry.key);
     }
@@ -255,9 +250,10 @@ async fn pool(
 }
 
 fn unreleased(error: IpamError) -> Refusal {
-    match error {
-        IpamError::Unavailable(error) => Refusal::Store(StoreError::Unavailable(error.0)),
-        other => Refusal::Other(format!("addresses cannot be released: {other}")),
+    if let IpamError::Unavailable(error) = error {
+        Refusal::Store(StoreError::Unavailable(error.0))
+    } else {
+        Refusal::Other(format!("addresses cannot be released: {error}"))
     }
 }
 

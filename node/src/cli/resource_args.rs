@@ -104,8 +104,8 @@ pub struct Patch {
     /// The name.
     pub name: String,
     /// The patch, as JSON.
-    #[arg(long, short = 'p', value_name = "JSON")]
-    pub patch: String,
+    #[arg(long = "patch", short = 'p', value_name = "JSON")]
+    pub text: String,
     /// What the patch is written in.
     #[arg(
         long = "type",

@@ -59,7 +59,12 @@ pub(super) fn export(args: &Args) -> Result<String, Failure> {
                     )
                 })?;
             }
-            _ => archive::write(
+            Output::Ps
+            | Output::Wide
+            | Output::Json
+            | Output::Yaml
+            | Output::Name
+            | Output::Columns(_) => archive::write(
                 &mut BufWriter::new(io::stdout().lock()),
                 &documents,
                 |done| progress.at(done),
@@ -163,9 +168,10 @@ async fn read(session: &Session) -> Result<Held, Failure> {
 }
 
 fn unread(error: IpamError) -> Failure {
-    match error {
-        IpamError::Unavailable(error) => explain(Verb::Apply, &StoreError::Unavailable(error.0)),
-        other => Failure::new(Code::Failed, format!("address management: {other}")),
+    if let IpamError::Unavailable(error) = error {
+        explain(Verb::Apply, &StoreError::Unavailable(error.0))
+    } else {
+        Failure::new(Code::Failed, format!("address management: {error}"))
     }
 }
 

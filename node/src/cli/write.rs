@@ -362,9 +362,10 @@ fn merged(old: &Resource, key: &Key, new: &Resource) -> Result<Resource, Problem
     let mut metadata = old["metadata"].take();
     for field in ["labels", "annotations"] {
         if let Value::Object(set) = value["metadata"][field].take() {
-            match &mut metadata[field] {
-                Value::Object(kept) => kept.extend(set),
-                nothing => *nothing = Value::Object(set),
+            if let Value::Object(kept) = &mut metadata[field] {
+                kept.extend(set);
+            } else {
+                metadata[field] = Value::Object(set);
             }
         }
     }
