@@ -251,7 +251,10 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_named_by_what_its_orchestrator_has() {
-        let spec = |value: Value| serde_json::from_value::<WorkloadEndpointSpec>(value).unwrap();
+        let spec = |mut value: Value| {
+            value["interfaceName"] = "tap1".into();
+            serde_json::from_value::<WorkloadEndpointSpec>(value).unwrap()
+        };
         for (fields, expected) in [
             (
                 json!({"orchestrator": "k8s", "pod": "p", "containerID": "c", "endpoint": "eth0"}),
