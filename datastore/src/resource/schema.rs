@@ -28,7 +28,7 @@ pub(super) fn check(kind: Kind, object: &Map<String, Value>, faults: &mut Faults
     };
     if let Some(Value::Object(spec)) = object.get("spec") {
         faults.at("spec", |faults| {
-            fields.check_fields(spec, &["status"], faults, 0)
+            fields.check_fields(spec, &["status"], faults, 0);
         });
     }
     if let (Some(field), Some(status)) = (fields.fields.get("status"), object.get("status")) {
@@ -290,7 +290,7 @@ impl Field {
             Value::Array(list) => {
                 if let Some(items) = &self.items {
                     faults.each("", list, |item, faults| {
-                        items.check(item, faults, depth + 1)
+                        items.check(item, faults, depth + 1);
                     });
                 }
             }
