@@ -58,10 +58,11 @@ mod tests {
     fn pool(name: &str, spec: Value) -> (Key, IpPool) {
         let manifest = json!({"apiVersion": "projectcalico.org/v3", "kind": "IPPool",
             "metadata": {"name": name}, "spec": spec});
-        match from_manifest(manifest).unwrap() {
-            (key, Resource::IpPool(pool)) => (key, pool),
-            (_, other) => panic!("{other:?}"),
-        }
+        let (key, resource) = from_manifest(manifest).unwrap();
+        let Resource::IpPool(pool) = resource else {
+            panic!("{resource:?}");
+        };
+        (key, pool)
     }
 
     #[test]

@@ -227,10 +227,6 @@ macro_rules! kinds {
         /// Any object of the store.
         #[derive(Clone, Debug, PartialEq)]
         #[expect(missing_docs, reason = "a variant is the object of that name")]
-        #[expect(
-            clippy::large_enum_variant,
-            reason = "objects lie behind pointers, one by one"
-        )]
         pub enum Resource {
             $($kind($kind),)*
             BlockAffinity(BlockAffinity),
