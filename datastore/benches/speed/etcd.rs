@@ -51,8 +51,8 @@ pub(crate) fn run(report: &mut Report) {
         panic!("no figures in {answer:?}");
     };
     assert_eq!(*keys as usize, KEYS);
-    let figure = format!("{seconds:.1} s until in sync");
-    report.judge("listing", &figure, *seconds, 30.0, "s");
+    // Most of it is etcd's time, and the clock on the wall is disturbed by whatever else runs.
+    report.tell("listing", &format!("{seconds:.1} s until in sync"));
     let megabytes = bytes / 1e6;
     report.judge(
         "memory of the reader",
