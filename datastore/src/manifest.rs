@@ -82,9 +82,11 @@ type Object = Result<(Key, Value), Problem>;
 /// The objects of one document: itself, the items of the list that it is, or the elements of a plain array.
 pub(crate) fn objects_of(mut value: Value) -> Result<Vec<Object>, Problem> {
     if let Value::Array(elements) = value {
-        let objects = elements.into_iter().map(|element| match element {
-            Value::Array(_) => Err(Problem::new("", "", "is an array in an array")),
-            element => objects_of(element),
+        let objects = elements.into_iter().map(|element| {
+            if element.is_array() {
+                return Err(Problem::new("", "", "is an array in an array"));
+            }
+            objects_of(element)
         });
         return Ok(objects
             .flat_map(|objects| objects.unwrap_or_else(|problem| vec![Err(problem)]))

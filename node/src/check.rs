@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cleat_datastore::resource::{AllowedUse, IpPoolSpec, WorkloadEndpoint};
+use cleat_datastore::resource::{IpPoolSpec, WorkloadEndpoint};
 use cleat_datastore::{Key, Kind, Problem, Resource};
 
 /// The tier that is there without being stored.
@@ -109,40 +109,6 @@ pub fn compared_with(kind: Kind) -> &'static [Kind] {
         | Kind::StagedNetworkPolicy
         | Kind::Tier => &[],
     }
-}
-
-/// What keeps an object from taking the place of the one that is there: fields that must stay as they are.
-pub fn successor(key: &Key, old: &Resource, new: &Resource) -> Vec<Problem> {
-    let (Resource::IpPool(old), Resource::IpPool(new)) = (old, new) else {
-        return Vec::new();
-    };
-    let (old, new) = (&old.spec, &new.spec);
-    let mut problems = Vec::new();
-    let mut refuse = |field: &str, reason: String| problems.push(Problem::new(key, field, reason));
-    let (was, is) = (old.cidr.net(), new.cidr.net());
-    if was != is {
-        refuse(
-            "spec.cidr",
-            format!(
-                "cannot be changed from {was} to {is}; create another pool, disable this one, and delete it when its addresses are gone"
-            ),
-        );
-    }
-    let (was, is) = (old.block_len(), new.block_len());
-    if was != is {
-        refuse(
-            "spec.blockSize",
-            format!(
-                "cannot be changed from {was} to {is}: addresses are assigned in blocks of that size"
-            ),
-        );
-    }
-    let balancer = |spec: &IpPoolSpec| spec.allowed_uses.contains(&AllowedUse::LoadBalancer);
-    if balancer(old) && !balancer(new) {
-        let reason = "cannot be changed from LoadBalancer to Workload or Tunnel";
-        refuse("spec.allowedUses", reason.to_owned());
-    }
-    problems
 }
 
 /// What keeps a pool from being made over blocks that are there already.

@@ -6,16 +6,16 @@ use cleat_datastore::{Key, Resource, resource::decode};
 
 use crate::{
     cluster::{self, ENDPOINTS},
-    measure::{Report, median_cpu_time, resident, short},
+    measure::{Report, median_cpu_time, resident, section, short, tell},
 };
 
 const RUNS: usize = 5;
 
 pub(crate) fn run(report: &mut Report) {
-    report.section("100,000 endpoints, by one thread");
+    section("100,000 endpoints, by one thread");
     let stored: Vec<(String, Vec<u8>)> = (0..ENDPOINTS).map(stored).collect();
     let bytes: usize = stored.iter().map(|(_, value)| value.len()).sum();
-    report.tell("as stored", &format!("{:.1} MB", bytes as f64 / 1e6));
+    tell("as stored", &format!("{:.1} MB", bytes as f64 / 1e6));
 
     let read = |(path, value): &(String, Vec<u8>)| -> (Key, Resource) {
         let key = Key::parse(path).expect("it is a path");
@@ -23,7 +23,9 @@ pub(crate) fn run(report: &mut Report) {
         (key, resource)
     };
     let time = median_cpu_time(RUNS, || {
-        stored.iter().for_each(|one| drop(black_box(read(one))))
+        for one in &stored {
+            drop(black_box(read(one)));
+        }
     });
     let figure = format!("{}, {} each", short(time), short(time / ENDPOINTS as u32));
     report.judge("decode", &figure, time.as_secs_f64(), 1.0, "s");
@@ -31,12 +33,12 @@ pub(crate) fn run(report: &mut Report) {
     let before = resident();
     let objects: Vec<(Key, Resource)> = stored.iter().map(read).collect();
     let each = resident().saturating_sub(before) / ENDPOINTS as u64;
-    report.tell("memory of one decoded", &format!("{each} bytes"));
+    tell("memory of one decoded", &format!("{each} bytes"));
 
     let encode = || {
-        objects
-            .iter()
-            .for_each(|(_, resource)| drop(black_box(resource.encode())))
+        for (_, resource) in &objects {
+            drop(black_box(resource.encode()));
+        }
     };
     let time = median_cpu_time(RUNS, encode);
     let figure = format!("{}, {} each", short(time), short(time / ENDPOINTS as u32));

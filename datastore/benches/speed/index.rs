@@ -7,7 +7,7 @@ use cleat_datastore::{label_index::LabelIndex, selector::Selector};
 
 use crate::{
     cluster::{self, ENDPOINTS, NAMESPACES, SELECTORS, hash},
-    measure::{Report, Times, resident},
+    measure::{Report, Times, resident, section},
 };
 
 type Index = LabelIndex<u32, u32>;
@@ -22,9 +22,7 @@ pub(crate) fn run(report: &mut Report) {
 }
 
 fn usual(report: &mut Report) {
-    report.section(
-        "label index, 100,000 endpoints of 500 namespaces and 10,000 selectors of policies",
-    );
+    section("label index, 100,000 endpoints of 500 namespaces and 10,000 selectors of policies");
     let before = resident();
     let mut index = Index::new();
     for namespace in 0..NAMESPACES {
@@ -100,7 +98,7 @@ fn usual(report: &mut Report) {
 
 /// Selectors of one form, `@` being a number, and a change of labels. What it may look at is small each time.
 fn worst(report: &mut Report) {
-    report.section("label index, a label change with 10,000 selectors of one form");
+    section("label index, a label change with 10,000 selectors of one form");
     for (form, before, after) in [
         ("all()", "app=1", "app=2"),
         ("!has(x@)", "app=1", "app=2"),

@@ -19,6 +19,8 @@ use std::process::ExitCode;
 
 use measure::Report;
 
+type Section = fn(&mut Report);
+
 fn main() -> ExitCode {
     // `cargo bench` passes `--bench`.
     let arguments: Vec<String> = std::env::args()
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
         etcd::follow(endpoint);
         return ExitCode::SUCCESS;
     }
-    let sections: [(&str, fn(&mut Report)); 4] = [
+    let sections: [(&str, Section); 4] = [
         ("index", index::run),
         ("decode", decode::run),
         ("snapshot", snapshot::run),

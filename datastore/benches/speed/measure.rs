@@ -2,10 +2,20 @@
 
 use std::{process::ExitCode, time::Duration};
 
-/// The figures of a run, and the goals they missed.
+/// The goals that a run missed.
 #[derive(Default)]
 pub(crate) struct Report {
     missed: Vec<String>,
+}
+
+/// Begins a section.
+pub(crate) fn section(title: &str) {
+    println!("\n{title}");
+}
+
+/// Prints a figure that is held to nothing.
+pub(crate) fn tell(name: &str, figure: &str) {
+    println!("       {name}: {figure}");
 }
 
 /// Times of something that was done often.
@@ -14,16 +24,6 @@ pub(crate) struct Times {
 }
 
 impl Report {
-    /// Begins a section.
-    pub(crate) fn section(&mut self, title: &str) {
-        println!("\n{title}");
-    }
-
-    /// Prints a figure that is held to nothing.
-    pub(crate) fn tell(&mut self, name: &str, figure: &str) {
-        println!("       {name}: {figure}");
-    }
-
     /// Prints a figure that is to be at most `goal`.
     pub(crate) fn judge(&mut self, name: &str, figure: &str, value: f64, goal: f64, unit: &str) {
         let met = value <= goal;
@@ -95,7 +95,7 @@ impl Times {
 pub(crate) fn cpu_time<T>(act: impl FnOnce() -> T) -> (Duration, T) {
     let start = on_cpu();
     let result = act();
-    (on_cpu() - start, result)
+    (on_cpu().saturating_sub(start), result)
 }
 
 /// The median of some runs of the same.

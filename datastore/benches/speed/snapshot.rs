@@ -14,11 +14,11 @@ use cleat_datastore::{
 use crate::{
     cluster::ENDPOINTS,
     decode::stored,
-    measure::{Report, cpu_time, short},
+    measure::{Report, cpu_time, section, short},
 };
 
 pub(crate) fn run(report: &mut Report) {
-    report.section("the last good state, 100,000 endpoints");
+    section("the last good state, 100,000 endpoints");
     let objects: Vec<(Key, Resource)> = (0..ENDPOINTS)
         .map(|endpoint| {
             let (path, value) = stored(endpoint);

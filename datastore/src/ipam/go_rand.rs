@@ -2,7 +2,7 @@
 //! begins to look for blocks. Two clients of one host that begin at the same place want the same
 //! block, and so take one rather than two.
 //!
-//! The generator is an additive lagged Fibonacci one, y[n] = y[n-607] + y[n-273] modulo 2^64, after
+//! The generator is an additive lagged Fibonacci one, `y[n] = y[n-607] + y[n-273]` modulo 2^64, after
 //! D. P. Mitchell and J. A. Reeds. Its register starts as the exclusive or of numbers made from the
 //! seed and of a fixed table. The table is the same generator's register after 7.8e12 steps from
 //! the seed 1; it is computed here rather than listed, by raising x to that power modulo the
@@ -73,7 +73,7 @@ impl GoRand {
     }
 }
 
-/// x[n+1] = 48271 x[n] modulo 2^31 - 1, from which registers are filled.
+/// `x[n+1] = 48271 x[n]` modulo 2^31 - 1, from which registers are filled.
 struct SeedNumbers(u64);
 
 impl SeedNumbers {

@@ -1,27 +1,41 @@
 //! What must not change in an object that is there, and what must not stand beside another.
 
-use super::{IpPool, Resource};
+use super::{AllowedUse, IpPool, IpPoolSpec, Resource};
 use crate::{Key, Problem};
 
-/// What a change does that must not be done: addresses would lose what keeps track of them.
+/// What keeps an object from taking the place of the one that is there: fields that must stay as they are, since
+/// addresses would lose what keeps track of them.
 pub fn change(key: &Key, old: &Resource, new: &Resource) -> Vec<Problem> {
+    let (Resource::IpPool(old), Resource::IpPool(new)) = (old, new) else {
+        return Vec::new();
+    };
+    let (old, new) = (&old.spec, &new.spec);
     let mut problems = Vec::new();
-    if let (Resource::IpPool(old), Resource::IpPool(new)) = (old, new) {
-        let (old, new) = (&old.spec, &new.spec);
-        if old.cidr.net() != new.cidr.net() {
-            let reason = format!(
-                "cannot be changed from {} to {}; make another pool instead",
-                old.cidr, new.cidr
-            );
-            problems.push(Problem::new(key, "spec.cidr", reason));
-        } else if old.block_len() != new.block_len() {
-            let reason = format!(
-                "cannot be changed from {} to {}; make another pool instead",
-                old.block_len(),
-                new.block_len()
-            );
-            problems.push(Problem::new(key, "spec.blockSize", reason));
-        }
+    let mut refuse = |field: &str, reason: String| problems.push(Problem::new(key, field, reason));
+    let (was, is) = (old.cidr.net(), new.cidr.net());
+    if was != is {
+        refuse(
+            "spec.cidr",
+            format!(
+                "cannot be changed from {was} to {is}; create another pool, disable this one, and delete it when its addresses are gone"
+            ),
+        );
+    }
+    let same_family = was.addr().is_ipv4() == is.addr().is_ipv4();
+    let (was, is) = (old.block_len(), new.block_len());
+    // The default of another family is no change that anyone made.
+    if same_family && was != is {
+        refuse(
+            "spec.blockSize",
+            format!(
+                "cannot be changed from {was} to {is}: addresses are assigned in blocks of that size"
+            ),
+        );
+    }
+    let balancer = |spec: &IpPoolSpec| spec.allowed_uses.contains(&AllowedUse::LoadBalancer);
+    if balancer(old) && !balancer(new) {
+        let reason = "cannot be changed from LoadBalancer to Workload or Tunnel";
+        refuse("spec.allowedUses", reason.to_owned());
     }
     problems
 }
@@ -55,6 +69,10 @@ mod tests {
     use super::*;
     use crate::resource::from_manifest;
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "every caller has just made it"
+    )]
     fn pool(name: &str, spec: Value) -> (Key, IpPool) {
         let manifest = json!({"apiVersion": "projectcalico.org/v3", "kind": "IPPool",
             "metadata": {"name": name}, "spec": spec});
@@ -77,6 +95,10 @@ mod tests {
             ),
             (json!({"cidr": "10.0.0.0/17"}), vec!["spec.cidr"]),
             (json!({"cidr": "fd00::/64"}), vec!["spec.cidr"]),
+            (
+                json!({"cidr": "10.0.0.0/17", "blockSize": 27}),
+                vec!["spec.cidr", "spec.blockSize"],
+            ),
         ] {
             let (_, new) = pool("p", new);
             let problems = change(
@@ -90,6 +112,17 @@ mod tests {
                 .collect();
             assert_eq!(found, fields, "{new:?}");
         }
+    }
+
+    #[test]
+    fn a_pool_for_load_balancers_stays_one() {
+        let services = json!({"cidr": "10.0.0.0/16", "allowedUses": ["LoadBalancer"]});
+        let (key, old) = pool("p", services);
+        let (_, new) = pool("p", json!({"cidr": "10.0.0.0/16"}));
+        let (old, new) = (Resource::IpPool(old), Resource::IpPool(new));
+        assert_eq!(change(&key, &old, &new)[0].field, "spec.allowedUses");
+        assert_eq!(change(&key, &new, &old), []);
+        assert_eq!(change(&key, &old, &old), []);
     }
 
     #[test]

@@ -125,10 +125,10 @@ impl Mirror {
 
     pub(crate) fn order_of(&self, tier: &str) -> Option<f64> {
         let update = self.objects.get(&tier_key(tier))?;
-        match &**update.value.as_ref()? {
-            Resource::Tier(tier) => tier.spec.order,
-            _ => None,
-        }
+        let Resource::Tier(tier) = &**update.value.as_ref()? else {
+            return None;
+        };
+        tier.spec.order
     }
 }
 
@@ -150,6 +150,10 @@ pub(crate) fn object(kind: &str, namespace: Option<&str>, name: &str, spec: Valu
         .1
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every caller has just made it"
+)]
 pub(crate) fn manifest(kind: &str, namespace: Option<&str>, name: &str, spec: Value) -> Value {
     let mut value = json!({"apiVersion": "projectcalico.org/v3", "kind": kind,
         "metadata": {"name": name}, "spec": spec});

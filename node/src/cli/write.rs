@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cleat_datastore::ipam::kv::Want;
 use cleat_datastore::ipam::{addr, keys};
-use cleat_datastore::resource::decode_value;
+use cleat_datastore::resource::{change, decode_value};
 use cleat_datastore::store::{Entry, Filter, StoreError};
 use cleat_datastore::{Key, Kind, Problem, Resource};
 use serde_json::Value;
@@ -313,7 +313,7 @@ pub(super) async fn store(
     resource: &Resource,
 ) -> Result<Entry, Refusal> {
     if let Ok(old) = &current.resource {
-        let problems = check::successor(key, old, resource);
+        let problems = change(key, old, resource);
         if !problems.is_empty() {
             return Err(Refusal::Problems(problems));
         }

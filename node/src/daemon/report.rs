@@ -255,10 +255,9 @@ fn write_files(
             Some(endpoint) if std::fs::read(&path).ok() != Some(json(&endpoint.file)) => {
                 replace(directory, &path, &endpoint.file)?;
             }
-            Some(_) => {}
             // A file with another form of name is somebody else's.
             None if name.split(' ').count() == 3 => std::fs::remove_file(&path)?,
-            None => {}
+            Some(_) | None => {}
         }
     }
     for (name, endpoint) in names {

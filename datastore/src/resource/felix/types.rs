@@ -45,7 +45,7 @@ macro_rules! settings {
         pub struct $name {
             $(
                 $(#[doc = $doc])+
-                $(#[doc = concat!("\n\nDefault: ", $default, ".")])?
+                $(#[doc = concat!("\n\nDefault: `", $default, "`.")])?
                 #[serde(
                     rename = $key,
                     default,
