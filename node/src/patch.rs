@@ -1,7 +1,7 @@
 //! Patches of objects: strategic merge, JSON merge (RFC 7386) and JSON patch (RFC 6902).
 //!
 //! A strategic merge is a JSON merge that knows lists: Kubernetes merges those whose type says so by a key of their elements and
-//! replaces all others. Of the objects here only a few lists say so, and [`merge_key`] names them; every list of a `spec` of
+//! replaces all others. Of the objects here only a few lists say so, and `merge_key` names them; every list of a `spec` of
 //! Calico's is replaced whole. Directives (`$patch`, `$retainKeys`, `$deleteFromPrimitiveList`) are obeyed; `$setElementOrder` is
 //! taken and has no effect, since no list merged here has an order that means anything.
 

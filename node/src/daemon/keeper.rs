@@ -1,7 +1,7 @@
 //! Keeps the last good state on disk: a thread of its own that writes what is in force, now and then.
 //!
 //! The owner notes changes, which takes a map's insertion each; the thread puts them into a state of its own, which
-//! shares the objects, and writes that whole. It writes at most every [`PAUSE`], and never spends more than a twentieth of
+//! shares the objects, and writes that whole. It writes at most every `PAUSE`, and never spends more than a twentieth of
 //! its time at it, so that a busy cluster costs neither the disk nor a core. What has not changed is not written again; its
 //! file is only marked as still holding.
 
