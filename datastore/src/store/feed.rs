@@ -195,6 +195,11 @@ impl Feed {
         .await;
     }
 
+    /// Some seconds have passed, the store has answered since, and nothing has happened.
+    pub(super) fn quiet(&self) {
+        self.with(Guard::quiet);
+    }
+
     /// The store is followed again, up to this revision.
     pub(super) fn in_sync(&self, revision: u64) {
         self.with(|guard, tell| {

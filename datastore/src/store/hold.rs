@@ -14,6 +14,8 @@ use crate::{Key, Kind, Resource};
 
 /// Fewer objects than this may shrink to any number but none.
 const FEW: usize = 10;
+/// After so many signs of life without a change a store that is being filled is taken to be full.
+const QUIET: u32 = 2;
 
 /// Whether so many missing objects look like a lost store.
 fn is_lost(known: usize, missing: usize) -> bool {
@@ -26,10 +28,14 @@ fn is_sweep(known: usize, deleted: usize) -> bool {
     deleted > 1 && is_lost(known, deleted)
 }
 
-/// Whether a listing of a store that was lost has its objects again: all of them, but for a tenth that
-/// may really be gone.
+/// Whether a store that was lost has its objects again: all of them, but for a tenth that may really be
+/// gone, or may be on its way.
 fn is_back(known: usize, missing: usize) -> bool {
     missing * 10 <= known
+}
+
+fn lacks(known: usize, missing: usize) -> String {
+    format!("the store holds {} of {known} known objects", known - missing)
 }
 
 /// What was told of one object.
@@ -72,6 +78,8 @@ struct Hold {
     missing: usize,
     /// The cluster that the store says to be of, if it is another one.
     cluster: Option<String>,
+    /// A listing had nearly all objects again; how many signs of life have come since the last change.
+    quiet: Option<u32>,
 }
 
 /// Stands between a store and the reader of one watch.
@@ -160,11 +168,12 @@ impl Guard {
         let other = cluster.filter(|cluster| self.is_other(cluster));
         let reason = match (&other, &self.hold) {
             (Some(other), _) => Some(self.other_cluster(other)),
-            (None, _) if is_lost(known, missing) => Some(format!(
-                "the store holds {} of {known} known objects",
-                known - missing
-            )),
-            (None, Some(hold)) if !is_back(known, missing) => Some(hold.reason.clone()),
+            (None, _) if is_lost(known, missing) => Some(lacks(known, missing)),
+            // Were it to end while the store is being filled, the rest would be gone until it comes.
+            (None, Some(hold)) if missing > 0 => Some(match &hold.cluster {
+                None => hold.reason.clone(),
+                Some(_) => lacks(known, missing),
+            }),
             (None, _) => None,
         };
         self.hold = reason.map(|reason| Hold {
@@ -172,7 +181,26 @@ impl Guard {
             differs: absent.map(|(key, _)| (key.clone(), None)).collect(),
             missing,
             cluster: other,
+            quiet: is_back(known, missing).then_some(0),
         });
+    }
+
+    /// The store has answered, and nothing has happened: ends a hold for a store that a listing had nearly
+    /// whole, once it is sure that nothing more is coming.
+    pub(super) fn quiet(&mut self, tell: &mut Tell) {
+        let known = self.told.len();
+        let Some(hold) = &mut self.hold else {
+            return;
+        };
+        if self.complete.is_none() || hold.cluster.is_some() || !is_back(known, hold.missing) {
+            return;
+        }
+        if let Some(signs) = &mut hold.quiet {
+            *signs += 1;
+            if *signs >= QUIET {
+                self.release(tell);
+            }
+        }
     }
 
     /// Whether the listing has an object as it was told; then there is nothing more to do about it.
@@ -237,6 +265,7 @@ impl Guard {
             if cluster.is_some() {
                 hold.cluster.clone_from(&other);
             }
+            hold.quiet = hold.quiet.map(|_| 0);
         } else if other.is_some() || is_sweep(known, deleted) {
             let reason = match &other {
                 Some(other) => self.other_cluster(other),
@@ -249,6 +278,7 @@ impl Guard {
                 differs: BTreeMap::new(),
                 missing: 0,
                 cluster: other,
+                quiet: None,
             });
         }
         for change in changes {
@@ -427,7 +457,40 @@ mod tests {
         reader.list(0..15, 31);
         assert_eq!((reader.objects.len(), reader.in_sync), (20, None));
         reader.list(0..18, 32);
-        assert_eq!((reader.objects.len(), reader.in_sync), (18, Some(32)));
+        assert_eq!((reader.objects.len(), reader.in_sync), (20, None));
+        reader.list(0..20, 33);
+        assert_eq!((reader.objects.len(), reader.in_sync), (20, Some(33)));
+    }
+
+    #[test]
+    fn what_a_tenth_of_a_store_lacks_is_gone_when_nothing_more_comes() {
+        let mut reader = Reader::knowing(20);
+        reader.list(0..5, 30);
+        reader.list(0..17, 31);
+        for _ in 0..10 {
+            reader.quiet();
+        }
+        assert_eq!(reader.objects.len(), 20, "more than a tenth");
+        reader.list(0..18, 32);
+        reader.quiet();
+        // Each change begins the waiting anew.
+        reader.put([18], 33);
+        reader.quiet();
+        assert_eq!((reader.objects.len(), reader.in_sync), (20, None));
+        reader.quiet();
+        assert_eq!((reader.objects.len(), reader.in_sync), (19, Some(33)));
+        assert_eq!(reader.guard.held(), None);
+    }
+
+    #[test]
+    fn a_sweep_stays_held_however_quiet_the_store() {
+        let mut reader = Reader::knowing(20);
+        reader.delete(0..20, 30);
+        reader.put(0..19, 31);
+        for _ in 0..10 {
+            reader.quiet();
+        }
+        assert_eq!((reader.objects.len(), reader.in_sync), (20, None));
     }
 
     #[test]
@@ -564,6 +627,7 @@ mod tests {
         Delete(BTreeSet<usize>),
         /// The watch was lost; what happened meanwhile is seen in a listing.
         Missed(BTreeSet<usize>),
+        Quiet,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -575,6 +639,7 @@ mod tests {
             some.clone().prop_map(Step::Delete),
             few.prop_map(Step::Delete),
             some.prop_map(Step::Missed),
+            Just(Step::Quiet),
         ]
     }
 
@@ -603,6 +668,7 @@ mod tests {
                         store.extend(keys.into_iter().map(|key| (key, revision)));
                         reader.list_store(&store, revision);
                     }
+                    Step::Quiet => reader.quiet(),
                 }
                 let lost = before.difference(&reader.keys()).count();
                 let kept = before.len() - lost;
@@ -620,6 +686,35 @@ mod tests {
             prop_assert_eq!(reader.guard.held(), None);
             prop_assert_eq!(reader.revisions(), store);
             prop_assert_eq!(reader.in_sync, Some(revision));
+        }
+
+        #[test]
+        fn a_store_that_is_refilled_takes_nothing_however_its_filling_is_seen(
+            order in Just((0..40usize).collect::<Vec<_>>()).prop_shuffle(),
+            first in 0..20usize,
+            pieces in proptest::collection::vec((1..6usize, any::<bool>()), 40)
+        ) {
+            let mut reader = Reader::knowing(order.len());
+            let mut store: BTreeMap<usize, u64> =
+                order[..first].iter().map(|index| (*index, 1)).collect();
+            reader.list_store(&store, 2);
+            prop_assert!(reader.guard.held().is_some());
+            let mut rest = &order[first..];
+            for ((size, listed), revision) in pieces.into_iter().zip(3..) {
+                let (piece, after) = rest.split_at(size.min(rest.len()));
+                rest = after;
+                store.extend(piece.iter().map(|index| (*index, revision)));
+                if listed {
+                    reader.list_store(&store, revision);
+                } else {
+                    reader.put(piece.iter().copied(), revision);
+                }
+                // It is quiet for less than it takes to be sure.
+                reader.quiet();
+                prop_assert_eq!(reader.objects.len(), order.len());
+                prop_assert_eq!(reader.guard.held().is_none(), rest.is_empty());
+            }
+            prop_assert_eq!(reader.revisions(), store);
         }
     }
 
@@ -687,6 +782,12 @@ mod tests {
             let mut tell = Tell::default();
             self.guard
                 .change(revision, changes.into_iter().collect(), &mut tell);
+            self.take(tell);
+        }
+
+        fn quiet(&mut self) {
+            let mut tell = Tell::default();
+            self.guard.quiet(&mut tell);
             self.take(tell);
         }
 

@@ -118,12 +118,20 @@ impl Shared {
     async fn run(self: Arc<Self>) {
         let called = Arc::new(Notify::new());
         let mut watcher: Option<RecommendedWatcher> = None;
+        let mut quiet = false;
         loop {
             if watcher.is_none() {
                 watcher = self.watcher(called.clone());
             }
             let shared = self.clone();
-            let scanned = tokio::task::spawn_blocking(move || shared.scan().is_ok()).await;
+            let scan = move || {
+                shared.scan().map(|mut state| {
+                    if quiet {
+                        state.tell(Feed::quiet);
+                    }
+                })
+            };
+            let scanned = tokio::task::spawn_blocking(move || scan().is_ok()).await;
             if !matches!(scanned, Ok(true)) {
                 // The directory may come back as another one, which the old watcher would not see.
                 watcher = None;
@@ -133,7 +141,8 @@ impl Shared {
             } else {
                 QUIET * 10
             };
-            if time::timeout(pause, called.notified()).await.is_ok() {
+            quiet = time::timeout(pause, called.notified()).await.is_err();
+            if !quiet {
                 while time::timeout(QUIET, called.notified()).await.is_ok() {}
             }
         }

@@ -266,6 +266,8 @@ impl Follower {
         }
         let mut asking = interval_at(Instant::now(), config.progress_interval);
         let mut asked: u32 = 0;
+        // The first question is put at once.
+        let mut answered: u32 = 1;
         let mut deadline = Instant::now() + config.progress_deadline;
         loop {
             tokio::select! {
@@ -294,6 +296,10 @@ impl Follower {
                     };
                     deadline = Instant::now() + config.progress_deadline;
                     self.take(&response)?;
+                    if asked > answered && response.events().is_empty() {
+                        answered = asked;
+                        self.feed.quiet();
+                    }
                     // The answer to the first question says that the store follows us.
                     if !in_sync && !response.created() && !response.canceled() {
                         in_sync = true;
