@@ -34,6 +34,10 @@ pub struct Host {
     /// Where it lives.
     pub namespace: Arc<Namespace>,
     config: PathBuf,
+    /// Where the daemon pins its maps and links.
+    pins: PathBuf,
+    /// Its socket and lock; gone with a reboot.
+    run: PathBuf,
     binary: PathBuf,
     /// Where the daemon writes the states of endpoints for a CNI plugin.
     states: PathBuf,
@@ -49,10 +53,11 @@ impl Host {
         let pins = PathBuf::from("/sys/fs/bpf").join(format!("{}-{name}", lab.id()));
         lab.remove_later(&pins)?;
         let config = dir.join("cleat.yaml");
+        let run = lab.dir(&format!("{name}/run"))?;
         let mut text = format!(
             "nodename: {name}\nbpfPath: {}\nrunPath: {}\nstatePath: {}\nhostInterfaces: ['eth\\d+']\n",
             pins.display(),
-            lab.dir(&format!("{name}/run"))?.display(),
+            run.display(),
             lab.dir(&format!("{name}/state"))?.display(),
         );
         let _ = match datastore {
@@ -94,6 +99,8 @@ impl Host {
             name: name.to_owned(),
             namespace,
             config,
+            pins,
+            run,
             binary,
             states: dir.join("endpoints"),
             daemon: Mutex::new(None),
@@ -149,6 +156,85 @@ impl Host {
                 }
             },
         )
+    }
+
+    /// Cuts the host's power: the daemon is killed, and what only memory holds of its work is gone: pins, programs,
+    /// routes, sysctls, the run directory. Links are down and have no addresses; see [`boot`](Self::boot).
+    pub fn power_off(&self, interfaces: &[&str]) -> Result<()> {
+        self.process()?.kill();
+        for dir in [&self.pins, &self.run] {
+            fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))?;
+        }
+        for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            self.namespace.sysctl(key, "0")?;
+        }
+        for interface in interfaces {
+            for family in ["ipv4", "ipv6"] {
+                let key = format!("net/{family}/conf/{interface}/ignore_routes_with_linkdown");
+                self.namespace.sysctl(&key, "0")?;
+            }
+            self.namespace
+                .ip(&format!("link set {interface} down\naddr flush dev {interface}"))?;
+            // Not every kernel has made one: links of their own go with their pins.
+            let args = ["qdisc", "del", "dev", interface, "clsact"];
+            let _ = self.namespace.run("tc", &args);
+        }
+        for family in ["-4", "-6"] {
+            let args = [family, "route", "flush", "table", "all", "proto", PROTOCOL];
+            // Refused for an address family that has no route.
+            let _ = self.namespace.run("ip", &args);
+        }
+        eventually("nothing of cleat in the kernel", secs(10), || {
+            let asked = self.left_in_kernel();
+            match asked.map_err(|error| format!("{error:#}"))?.as_str() {
+                "" => Ok(()),
+                left => Err(left.to_owned()),
+            }
+        })
+    }
+
+    /// What a host's start-up does before any daemon runs: links up, with their addresses.
+    pub fn boot(&self, addresses: &[(&str, &[&str])]) -> Result<()> {
+        fs::create_dir_all(&self.run)?;
+        for (interface, addresses) in addresses {
+            self.namespace.ip(&format!("link set {interface} up"))?;
+            for address in *addresses {
+                self.namespace.address(interface, address)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel's routes that are the daemon's, in both families, sorted.
+    pub fn routes(&self) -> Result<Vec<String>> {
+        let mut routes = Vec::new();
+        for family in ["-4", "-6"] {
+            let args = [
+                family, "-o", "route", "show", "table", "all", "proto", PROTOCOL,
+            ];
+            let text = self.namespace.run("ip", &args)?;
+            routes.extend(text.lines().map(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                words.join(" ")
+            }));
+        }
+        routes.sort();
+        Ok(routes)
+    }
+
+    /// The daemon's routes, and all programs on interfaces.
+    fn left_in_kernel(&self) -> Result<String> {
+        let programs = self.namespace.run("bpftool", &["-j", "net", "show"])?;
+        let programs: Vec<serde_json::Value> = serde_json::from_str(&programs)?;
+        let attached = programs.iter().filter_map(|kind| kind.as_object());
+        let mut left: Vec<String> = attached
+            .flat_map(|kinds| ["xdp", "tc"].map(|kind| kinds.get(kind)))
+            .filter_map(|list| list?.as_array())
+            .flatten()
+            .map(ToString::to_string)
+            .collect();
+        left.extend(self.routes()?);
+        Ok(left.join("\n"))
     }
 
     /// The daemon's process.
@@ -318,5 +404,7 @@ fn cleat_binary() -> Result<PathBuf> {
     Ok(profile.join("cleat"))
 }
 
+/// The protocol of the daemon's routes.
+const PROTOCOL: &str = "80";
 /// Loopback of the host's namespace.
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9099);

@@ -75,34 +75,7 @@ impl Workload {
         serves: &[Proto],
     ) -> Result<Self> {
         let namespace = lab.namespace(name)?;
-        host.veth(interface, &namespace, "eth0")?;
-        host.ip(&format!("link set {interface} address {HOST_MAC}\naddr replace {HOST_LINK_LOCAL}/64 dev {interface} nodad"))?;
-        answer_for_gateway(host, interface)?;
-        let mac = mac_for(addresses);
-        namespace.ip(&format!("link set eth0 address {mac}"))?;
-        for address in addresses {
-            let (len, nodad, family) = if address.is_ipv4() {
-                (32, "", "-4")
-            } else {
-                (128, " nodad", "-6")
-            };
-            namespace.ip(&format!("addr add {address}/{len} dev eth0{nodad}"))?;
-            let gateway = if address.is_ipv4() {
-                GATEWAY
-            } else {
-                HOST_LINK_LOCAL
-            };
-            if address.is_ipv4() {
-                namespace.ip(&format!("route add {gateway} dev eth0 scope link"))?;
-            }
-            // `ip -batch` takes no family flag on its lines.
-            namespace.run(
-                "ip",
-                &[
-                    family, "route", "add", "default", "via", gateway, "dev", "eth0",
-                ],
-            )?;
-        }
+        plug(host, &namespace, interface, addresses)?;
         let servers = Servers::start(&namespace, serves)?;
         let station = Station {
             name: name.to_owned(),
@@ -112,10 +85,26 @@ impl Workload {
         Ok(Self {
             station,
             interface: interface.to_owned(),
-            mac,
+            mac: mac_for(addresses),
             _servers: servers,
             _wire: None,
         })
+    }
+
+    /// Takes a container's interface away, as when its host ends.
+    pub fn unplug(&self, host: &Namespace) -> Result<()> {
+        host.ip(&format!("link del {}", self.interface))
+    }
+
+    /// Gives a container its interface again, as when its host has started.
+    pub fn plug(&self, host: &Namespace) -> Result<()> {
+        let station = &self.station;
+        plug(
+            host,
+            &station.namespace,
+            &self.interface,
+            &station.addresses,
+        )
     }
 
     /// A virtual machine: a tap on the host, its other side a stack of its own.
@@ -162,6 +151,44 @@ impl Workload {
             _wire: Some(wire),
         })
     }
+}
+
+/// The veth pair of a container, and what is in it.
+fn plug(
+    host: &Namespace,
+    namespace: &Namespace,
+    interface: &str,
+    addresses: &[IpAddr],
+) -> Result<()> {
+    host.veth(interface, namespace, "eth0")?;
+    host.ip(&format!("link set {interface} address {HOST_MAC}\naddr replace {HOST_LINK_LOCAL}/64 dev {interface} nodad"))?;
+    answer_for_gateway(host, interface)?;
+    let mac = mac_for(addresses);
+    namespace.ip(&format!("link set eth0 address {mac}"))?;
+    for address in addresses {
+        let (len, nodad, family) = if address.is_ipv4() {
+            (32, "", "-4")
+        } else {
+            (128, " nodad", "-6")
+        };
+        namespace.ip(&format!("addr add {address}/{len} dev eth0{nodad}"))?;
+        let gateway = if address.is_ipv4() {
+            GATEWAY
+        } else {
+            HOST_LINK_LOCAL
+        };
+        if address.is_ipv4() {
+            namespace.ip(&format!("route add {gateway} dev eth0 scope link"))?;
+        }
+        // `ip -batch` takes no family flag on its lines.
+        namespace.run(
+            "ip",
+            &[
+                family, "route", "add", "default", "via", gateway, "dev", "eth0",
+            ],
+        )?;
+    }
+    Ok(())
 }
 
 /// What the CNI plugin sets on the host's end: the host answers ARP for whatever the workload asks, without delay.
