@@ -173,8 +173,9 @@ impl Host {
                 let key = format!("net/{family}/conf/{interface}/ignore_routes_with_linkdown");
                 self.namespace.sysctl(&key, "0")?;
             }
-            self.namespace
-                .ip(&format!("link set {interface} down\naddr flush dev {interface}"))?;
+            self.namespace.ip(&format!(
+                "link set {interface} down\naddr flush dev {interface}"
+            ))?;
             // Not every kernel has made one: links of their own go with their pins.
             let args = ["qdisc", "del", "dev", interface, "clsact"];
             let _ = self.namespace.run("tc", &args);

@@ -174,10 +174,7 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
     let streams: Vec<Steady> = [true, false]
         .into_iter()
         .map(|v4| {
-            let (web, app) = (
-                house.station("web").unwrap(),
-                house.station("app").unwrap(),
-            );
+            let (web, app) = (house.station("web").unwrap(), house.station("app").unwrap());
             let pace = Duration::from_millis(10);
             Steady::start(web, app.address(v4).unwrap(), Udp(9000), pace).unwrap()
         })
@@ -203,8 +200,7 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
     for (from, to, proto, expected) in &mut changed {
         match (*from, *to, *proto) {
             // Where no policy applies, the profile decides: the shop's own reach it.
-            ("client", "web", _) => *expected = Silent,
-            ("web" | "app", "db", _) => *expected = Silent,
+            ("client", "web", _) | ("web" | "app", "db", _) => *expected = Silent,
             ("client", "db", _) => *expected = Reaches,
             _ => {}
         }

@@ -35,7 +35,10 @@ fn is_back(known: usize, missing: usize) -> bool {
 }
 
 fn lacks(known: usize, missing: usize) -> String {
-    format!("the store holds {} of {known} known objects", known - missing)
+    format!(
+        "the store holds {} of {known} known objects",
+        known - missing
+    )
 }
 
 /// What was told of one object.
