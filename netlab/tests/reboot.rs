@@ -4,7 +4,8 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
+    io::ErrorKind,
+    net::{IpAddr, UdpSocket},
     process::Command,
     sync::{
         Arc,
@@ -16,7 +17,7 @@ use std::{
 
 use netlab::{
     Expect::{Reaches, Silent},
-    Host, House, Outcome, Process,
+    Host, House, Namespace, Outcome, Process,
     Proto::{self, Tcp, Udp},
     eventually,
     house::EXAMPLE_MATRIX,
@@ -55,6 +56,16 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
     })
     .unwrap();
 
+    // The fabric sends what is for alpha's workloads all the while, as by stale or static routes.
+    for (router, v4, v6) in [
+        ("core", "10.0.5.2", "fd00:0:0:5::2"),
+        ("tor1", "10.0.1.2", "fd00:0:0:1::2"),
+    ] {
+        let lines = format!(
+            "route add 10.65.1.0/26 via {v4} metric 4000\nroute add fd65:0:0:1::/122 via {v6} metric 4000"
+        );
+        namespace(&house, router).ip(&lines).unwrap();
+    }
     alpha
         .boot(&[
             ("eth0", &["10.0.1.2/30", "fd00:0:0:1::2/64"]),
@@ -62,8 +73,10 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
             ("mgmt0", &["172.31.0.11/24"]),
         ])
         .unwrap();
-    let default = "route add default via 172.31.0.1 metric 1000";
-    alpha.namespace.ip(default).unwrap();
+    let ways = "route add default via 172.31.0.1 metric 1000\n\
+                route add 10.99.0.0/16 via 10.0.1.1 metric 4000\n\
+                route add fd99::/48 via fd00:0:0:1::1 metric 4000";
+    alpha.namespace.ip(ways).unwrap();
     // One workload is there before the daemon, the other comes when it runs.
     let (web, db) = (
         house.workload("web").unwrap(),
@@ -73,6 +86,7 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
     let begun = Instant::now();
     let mut allowed = Vec::new();
     let mut denied = Vec::new();
+    let mut leaks = Vec::new();
     for v4 in [true, false] {
         allowed.push(Asking::start(&house, "client", "web", Tcp(80), v4));
         for (from, to, proto) in [
@@ -82,6 +96,7 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
         ] {
             denied.push(Asking::start(&house, from, to, proto, v4));
         }
+        leaks.push(Leak::start(&house, "stranger", "web", v4));
     }
     alpha.start(&house.lab).unwrap();
     alpha.wait_ready(secs(20)).unwrap();
@@ -125,6 +140,13 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
     for asking in allowed {
         asking.stop();
     }
+    for leak in leaks {
+        let (sent, refused) = leak.stop();
+        assert!(
+            sent > 1000 && refused == 0,
+            "{refused} of {sent} got through"
+        );
+    }
     eventually("the routers' routes as before", secs(20), || {
         same(&routes, &router_routes(&house))
     })
@@ -152,8 +174,7 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
     assert!(body.contains(&words), "{body}");
 
     // The store comes back, and the hosts reach it when two objects of it are others.
-    let namespaces = house.lab.namespaces();
-    let store = namespaces.iter().find(|it| it.label() == "store").unwrap();
+    let store = namespace(&house, "store");
     for host in ["alpha", "beta"] {
         store.ip(&format!("link set {host} nomaster")).unwrap();
     }
@@ -208,6 +229,14 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
     changed.push(("app", "web", Tcp(81), Reaches));
     house.expect(&changed, secs(15)).unwrap();
 
+    // What gets through is refused by a port without a server.
+    let leak = Leak::start(&house, "app", "web", true);
+    eventually("a datagram to get through", secs(10), || {
+        leak.seen().ok_or("none".to_owned())
+    })
+    .unwrap();
+    leak.stop();
+
     for (host, (before, at)) in hosts.into_iter().zip(before) {
         let after = peers(host);
         assert_eq!(before.len(), 2, "{before:?}");
@@ -228,6 +257,11 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
     assert!(report.sent > 100 && report.lost() == 0, "{report}");
     same(&routes, &router_routes(&house)).unwrap();
     same(&programmed, &alpha.routes().unwrap()).unwrap();
+}
+
+fn namespace(house: &House, label: &str) -> Arc<Namespace> {
+    let mut all = house.lab.namespaces().into_iter();
+    all.find(|it| it.label() == label).unwrap()
 }
 
 /// Waits until alpha has the whole store on disk, and gives the number of its objects.
@@ -366,6 +400,58 @@ impl Asking {
     }
 }
 
+/// Datagrams to a port without a server, many a second. One that gets through is refused.
+struct Leak {
+    stop: Arc<AtomicBool>,
+    refused: Arc<AtomicU64>,
+    thread: JoinHandle<u64>,
+}
+
+impl Leak {
+    fn start(house: &House, from: &str, to: &str, v4: bool) -> Self {
+        let target = house.station(to).unwrap().address(v4).unwrap();
+        let any: IpAddr = if v4 { [0; 4].into() } else { [0; 16].into() };
+        let from = &house.station(from).unwrap().namespace;
+        let socket = from.enter(|| UdpSocket::bind((any, 0))).unwrap().unwrap();
+        socket.connect((target, 9)).unwrap();
+        let (stop, refused) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&refused));
+        let thread = thread::spawn(move || {
+            let mut sent = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                // A way that is not there is no matter.
+                match socket.send(b"leak") {
+                    Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                    _ => sent += 1,
+                }
+                thread::sleep(OFTEN);
+            }
+            sent
+        });
+        Self {
+            stop,
+            refused,
+            thread,
+        }
+    }
+
+    fn seen(&self) -> Option<u64> {
+        Some(self.refused.load(Ordering::Relaxed)).filter(|count| *count > 0)
+    }
+
+    /// How many datagrams were sent, and how many were refused.
+    fn stop(self) -> (u64, u64) {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.thread.join().unwrap();
+        (sent, self.refused.load(Ordering::Relaxed))
+    }
+}
+
 /// Writes down every change of a host's routes.
 struct Monitor<'a> {
     host: &'a Host,
@@ -427,3 +513,5 @@ impl<'a> Monitor<'a> {
 const PATIENCE: Duration = Duration::from_millis(100);
 /// The pause after an answer or an error.
 const PACE: Duration = Duration::from_millis(10);
+/// The pause between two datagrams.
+const OFTEN: Duration = Duration::from_micros(200);

@@ -368,12 +368,25 @@ impl Host {
             .collect()
     }
 
+    fn apply_hooks(&mut self, deletes: bool) -> Outcome {
+        apply(
+            &mut [&mut Pair::new(
+                HOOKS,
+                &mut self.hooks,
+                &mut self.attachments,
+            )],
+            deletes,
+        )
+    }
+
     /// Makes the tables agree with what is wanted. Nothing is removed but where `deletes` allows it.
     pub(super) fn apply(&mut self, deletes: Deletes) -> Outcome {
         let mut outcome = self
             .render
             .apply(&mut self.tables, self.clock.elapsed(), deletes.maps);
         if outcome.failed.is_empty() {
+            // A program is on an interface before a packet can be routed to it, and after the last one.
+            outcome.failed.extend(self.apply_hooks(false).failed);
             for stage in [KernelStage::Settings, KernelStage::Routes] {
                 let applied = self.with_kernel(stage, |stage| apply(&mut [stage], deletes.routes));
                 self.ways_doubted |= applied.done > 0;
@@ -390,16 +403,8 @@ impl Host {
             tracing::warn!(%error, "cached ways out could not be given up; they last a second");
         }
         self.writes += outcome.done as u64;
-        if outcome.failed.is_empty() {
-            let hooks = apply(
-                &mut [&mut Pair::new(
-                    HOOKS,
-                    &mut self.hooks,
-                    &mut self.attachments,
-                )],
-                deletes.maps,
-            );
-            outcome.failed.extend(hooks.failed);
+        if deletes.maps && outcome.failed.is_empty() {
+            outcome.failed.extend(self.apply_hooks(true).failed);
         }
         if deletes.maps && outcome.failed.is_empty() && !self.retired {
             self.retired = true;
