@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::ErrorKind,
     net::{IpAddr, UdpSocket},
     process::Command,
     sync::{
@@ -31,8 +30,9 @@ use serde_json::{Value, json};
 #[test]
 fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
     let house = House::running("reboot").unwrap();
-    house.expect(EXAMPLE_MATRIX, secs(15)).unwrap();
     let alpha = &house.alpha;
+    alpha.cleat_with(&["apply", "-f", "-"], GUARDED).unwrap();
+    house.expect(EXAMPLE_MATRIX, secs(15)).unwrap();
     let objects = until_kept(&house);
     let (routes, programmed) = (router_routes(&house), alpha.routes().unwrap());
     assert!(programmed.len() > 4, "{programmed:?}");
@@ -83,6 +83,11 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
         house.workload("db").unwrap(),
     );
     web.plug(&alpha.namespace).unwrap();
+    for family in ["ipv4", "ipv6"] {
+        // As behind a hypervisor, which leaves forwarding to others.
+        let key = format!("net/{family}/conf/{}/forwarding", web.interface);
+        alpha.namespace.sysctl(&key, "0").unwrap();
+    }
     let begun = Instant::now();
     let mut allowed = Vec::new();
     let mut denied = Vec::new();
@@ -97,6 +102,7 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
             denied.push(Asking::start(&house, from, to, proto, v4));
         }
         leaks.push(Leak::start(&house, "stranger", "web", v4));
+        leaks.push(Leak::start(&house, "web", "client", v4));
     }
     alpha.start(&house.lab).unwrap();
     alpha.wait_ready(secs(20)).unwrap();
@@ -141,11 +147,9 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
         asking.stop();
     }
     for leak in leaks {
-        let (sent, refused) = leak.stop();
-        assert!(
-            sent > 1000 && refused == 0,
-            "{refused} of {sent} got through"
-        );
+        let what = leak.what.clone();
+        let [sent, through] = leak.stop();
+        assert!(sent > 1000 && through == 0, "{what}: {through} of {sent}");
     }
     eventually("the routers' routes as before", secs(20), || {
         same(&routes, &router_routes(&house))
@@ -229,7 +233,7 @@ fn a_host_that_boots_while_the_store_is_away_routes_and_enforces_as_before() {
     changed.push(("app", "web", Tcp(81), Reaches));
     house.expect(&changed, secs(15)).unwrap();
 
-    // What gets through is refused by a port without a server.
+    // A datagram that nothing keeps back is seen.
     let leak = Leak::start(&house, "app", "web", true);
     eventually("a datagram to get through", secs(10), || {
         leak.seen().ok_or("none".to_owned())
@@ -400,55 +404,67 @@ impl Asking {
     }
 }
 
-/// Datagrams to a port without a server, many a second. One that gets through is refused.
+/// Datagrams to a port that policy closes, many a second, and a listener there.
 struct Leak {
+    what: String,
     stop: Arc<AtomicBool>,
-    refused: Arc<AtomicU64>,
-    thread: JoinHandle<u64>,
+    through: Arc<AtomicU64>,
+    threads: [JoinHandle<u64>; 2],
 }
 
 impl Leak {
     fn start(house: &House, from: &str, to: &str, v4: bool) -> Self {
         let target = house.station(to).unwrap().address(v4).unwrap();
         let any: IpAddr = if v4 { [0; 4].into() } else { [0; 16].into() };
-        let from = &house.station(from).unwrap().namespace;
-        let socket = from.enter(|| UdpSocket::bind((any, 0))).unwrap().unwrap();
-        socket.connect((target, 9)).unwrap();
-        let (stop, refused) = (
+        let socket = |station: &str, address: (IpAddr, u16)| {
+            let namespace = &house.station(station).unwrap().namespace;
+            namespace.enter(|| UdpSocket::bind(address)).unwrap()
+        };
+        let (sender, receiver) = (
+            socket(from, (any, 0)).unwrap(),
+            socket(to, (target, 9)).unwrap(),
+        );
+        receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (stop, through) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
         );
-        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&refused));
-        let thread = thread::spawn(move || {
+        let stopped = Arc::clone(&stop);
+        let sending = thread::spawn(move || {
             let mut sent = 0;
             while !stopped.load(Ordering::Relaxed) {
                 // A way that is not there is no matter.
-                match socket.send(b"leak") {
-                    Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                        count.fetch_add(1, Ordering::Relaxed);
-                    }
-                    _ => sent += 1,
-                }
+                let _ = sender.send_to(b"leak", (target, 9));
+                sent += 1;
                 thread::sleep(OFTEN);
             }
             sent
         });
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&through));
+        let receiving = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                if receiver.recv(&mut [0; 16]).is_ok() {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            count.load(Ordering::Relaxed)
+        });
         Self {
+            what: format!("{from} to {to} {target}"),
             stop,
-            refused,
-            thread,
+            through,
+            threads: [sending, receiving],
         }
     }
 
     fn seen(&self) -> Option<u64> {
-        Some(self.refused.load(Ordering::Relaxed)).filter(|count| *count > 0)
+        Some(self.through.load(Ordering::Relaxed)).filter(|count| *count > 0)
     }
 
-    /// How many datagrams were sent, and how many were refused.
-    fn stop(self) -> (u64, u64) {
+    /// How many datagrams were sent, and how many arrived.
+    fn stop(self) -> [u64; 2] {
         self.stop.store(true, Ordering::Relaxed);
-        let sent = self.thread.join().unwrap();
-        (sent, self.refused.load(Ordering::Relaxed))
+        self.threads.map(|thread| thread.join().unwrap())
     }
 }
 
@@ -509,6 +525,19 @@ impl<'a> Monitor<'a> {
     }
 }
 
+/// Keeps `web` from the port that nobody serves.
+const GUARDED: &str = "\
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: guarded}
+spec:
+  order: 1
+  selector: app == 'web'
+  types: [Egress]
+  egress:
+    - {action: Deny, protocol: UDP, destination: {ports: [9]}}
+    - {action: Allow}
+";
 /// How long one question waits.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// The pause after an answer or an error.

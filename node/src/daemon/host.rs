@@ -68,6 +68,8 @@ pub(super) struct Host {
     our_routes: BTreeSet<RouteKey>,
     settings: Delta<String, HostSide>,
     forwards: bool,
+    /// There are workloads to forward for.
+    wants_forwarding: bool,
     hooks: Delta<u32, Hooks>,
     attachments: AttachTable,
     /// A former run left something.
@@ -159,6 +161,7 @@ impl Host {
             our_routes: BTreeSet::new(),
             settings: Delta::new(),
             forwards: false,
+            wants_forwarding: false,
             hooks: Delta::new(),
             attachments,
             adopted: false,
@@ -305,9 +308,7 @@ impl Host {
                 (name.clone(), HostSide { proxied })
             })
             .collect();
-        if !settings.is_empty() && !self.forwards && !self.felix.keeps_forwarding {
-            self.forward();
-        }
+        self.wants_forwarding = !settings.is_empty();
         self.settings.want_all(settings);
         let hooks: Vec<(u32, Hooks)> = self
             .seen
@@ -385,8 +386,11 @@ impl Host {
             .render
             .apply(&mut self.tables, self.clock.elapsed(), deletes.maps);
         if outcome.failed.is_empty() {
-            // A program is on an interface before a packet can be routed to it, and after the last one.
+            // A program is on an interface before a packet can be routed to or from it, and after the last one.
             outcome.failed.extend(self.apply_hooks(false).failed);
+            if self.wants_forwarding && !self.forwards && !self.felix.keeps_forwarding {
+                self.forward();
+            }
             for stage in [KernelStage::Settings, KernelStage::Routes] {
                 let applied = self.with_kernel(stage, |stage| apply(&mut [stage], deletes.routes));
                 self.ways_doubted |= applied.done > 0;
