@@ -457,6 +457,9 @@ pub struct GoDuration {
 }
 
 impl GoDuration {
+    /// The longest span that Go has: 292 years, which can be added to any time.
+    pub const MAX: Duration = Duration::from_nanos(i64::MAX as u64);
+
     /// The span.
     pub fn value(&self) -> Duration {
         self.value
@@ -496,7 +499,10 @@ impl FromStr for GoDuration {
         }
         Ok(Self {
             text: text.to_owned(),
-            value: Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?,
+            value: Duration::try_from_secs_f64(seconds)
+                .ok()
+                .filter(|value| *value <= Self::MAX)
+                .ok_or_else(wrong)?,
         })
     }
 }

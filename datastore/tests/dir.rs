@@ -15,7 +15,7 @@ use cleat_datastore::{
     Key, Kind, Store,
     store::{Dir, Filter, StoreError},
 };
-use common::{Mirror, tier, tier_key};
+use common::{Mirror, tier, tier_json, tier_key};
 
 const HEAD: &str = "apiVersion: projectcalico.org/v3\nkind: ";
 
@@ -54,7 +54,7 @@ async fn every_change_of_a_file_is_told() {
         .until("a replaced", |mirror| mirror.order_of("a") == Some(3.0))
         .await;
     fs::create_dir(root.join("more")).unwrap();
-    let json = common::tier_json("c", 4).to_string();
+    let json = tier_json("c", 4).to_string();
     fs::write(root.join("more/c.json"), json).unwrap();
     mirror
         .until("with c", |mirror| mirror.order_of("c") == Some(4.0))
@@ -258,6 +258,37 @@ async fn revisions_mean_the_same_to_the_next_process() {
     let before = process().list(&Filter::All).await.unwrap().revision;
     process().create(&tier("c", 1)).await.unwrap();
     assert!(process().list(&Filter::All).await.unwrap().revision > before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_file_that_is_removed_takes_all_it_held_along() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Dir::new(directory.path().join("objects"));
+    fs::create_dir(store.path()).unwrap();
+    let file = store.path().join("all.yaml");
+    let documents: Vec<String> = (0..12)
+        .map(|index| tier_json(&format!("t{index}"), 1).to_string())
+        .collect();
+    fs::write(&file, documents.join("\n---\n")).unwrap();
+    let mut mirror = Mirror::new(&store);
+    mirror
+        .until("told", |mirror| mirror.objects.len() == 13)
+        .await;
+    fs::remove_file(&file).unwrap();
+    mirror
+        .until("gone", |mirror| mirror.objects.len() == 1)
+        .await;
+    mirror.until_same_as(&store).await;
+
+    // The same file in a directory that is no longer the same, as when a disk is not mounted.
+    fs::write(&file, documents.join("\n---\n")).unwrap();
+    mirror
+        .until("told again", |mirror| mirror.objects.len() == 13)
+        .await;
+    fs::rename(store.path(), directory.path().join("elsewhere")).unwrap();
+    fs::create_dir(store.path()).unwrap();
+    mirror.until("held", Mirror::is_held).await;
+    assert_eq!(mirror.objects.len(), 13);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -95,18 +95,24 @@ async fn compaction_of_what_was_missed_is_one_relist_with_deletes() {
 async fn a_store_put_back_to_an_older_state_is_told_as_differences() {
     let mut server = started();
     let store = Etcd::new(config(&server));
-    let mut mirror = Mirror::new(&store);
+    let proxy = Proxy::start(server.port).await;
+    let mut proxied = config(&server);
+    proxied.endpoints = vec![proxy.endpoint()];
+    let mut mirror = Mirror::new(&Etcd::new(proxied));
     for order in 1..=20 {
         store.apply(&tier("a", order)).await.unwrap();
         store.apply(&tier("gone", order)).await.unwrap();
     }
     mirror.until_same_as(&store).await;
+    // A look at the store while it is still empty would rightly begin a hold.
+    proxy.set(Way::Closed);
     server.kill();
     server.wipe();
     server.launch();
     server.ready();
     server.put(&tier_key("a"), &tier_json("a", 7));
     server.put(&tier_key("new"), &tier_json("new", 8));
+    proxy.set(Way::Open);
     mirror
         .until("the restored state", |mirror| {
             mirror.order_of("a") == Some(7.0)

@@ -76,6 +76,18 @@ fn checked(key: &Key, resource: Result<Resource, Fault>) -> Result<Resource, Pro
     }
 }
 
+/// Every field of an object that its kind does not have. They are kept when others wrote them; who writes one by hand has
+/// most likely misspelt it. Kinds of which the published schemas tell nothing are looked at from outside only.
+pub fn unknown_fields(key: &Key, value: &Value) -> Vec<Problem> {
+    let (Some(kind), Value::Object(map)) = (key.kind(), value) else {
+        return Vec::new();
+    };
+    let mut faults = Faults::strict();
+    schema::unknown(kind, map, &mut faults);
+    let found = faults.into_found();
+    found.into_iter().map(|fault| problem(key, fault)).collect()
+}
+
 /// The object that JSON under a key stands for, if it keeps every rule there is for those who write; or
 /// everything that is wrong with it.
 pub fn validate(key: &Key, value: Value) -> Result<Resource, Vec<Problem>> {
@@ -105,12 +117,13 @@ pub fn validate(key: &Key, value: Value) -> Result<Resource, Vec<Problem>> {
     };
     match (faults.into_found(), decoded) {
         (found, Some(resource)) if found.is_empty() => Ok(resource),
-        (found, _) => Err(found
-            .into_iter()
-            .map(|fault| fault.of_key(key))
-            .map(|fault| Problem::new(key, fault.field, fault.reason))
-            .collect()),
+        (found, _) => Err(found.into_iter().map(|fault| problem(key, fault)).collect()),
     }
+}
+
+fn problem(key: &Key, fault: Fault) -> Problem {
+    let fault = fault.of_key(key);
+    Problem::new(key, fault.field, fault.reason)
 }
 
 /// What address management reads itself.

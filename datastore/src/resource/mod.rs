@@ -57,7 +57,7 @@ pub use change::{change, overlaps};
 pub use cluster::ClusterInformationSpec;
 pub(crate) use codec::first;
 pub use codec::manifest_key;
-pub use codec::{MAX_VALUE_LEN, decode, decode_value, from_manifest, validate};
+pub use codec::{MAX_VALUE_LEN, decode, decode_value, from_manifest, unknown_fields, validate};
 pub use condition::{Condition, ConditionStatus, ConditionsStatus};
 pub use felix::FelixConfigurationSpec;
 pub use host_endpoint::{HostEndpointPort, HostEndpointSpec};

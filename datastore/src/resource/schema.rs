@@ -36,6 +36,23 @@ pub(super) fn check(kind: Kind, object: &Map<String, Value>, faults: &mut Faults
     }
 }
 
+/// Names the fields that an object of this kind does not have, where the table tells which it has.
+pub(super) fn unknown(kind: Kind, object: &Map<String, Value>, faults: &mut Faults) {
+    const ENVELOPE: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+    if kind.has_spec() {
+        for name in object.keys().map(String::as_str) {
+            if !ENVELOPE.contains(&name) {
+                faults.add(name, NO_FIELD);
+            }
+        }
+    }
+    if let (Some(fields), Some(spec)) = (schema().objects.get(kind.name()), object.get("spec")) {
+        faults.at("spec", |faults| fields.unknown(spec, faults, 0));
+    }
+}
+
+const NO_FIELD: &str = "is no field of such an object; is it misspelt?";
+
 /// Looks at a part of an object: the value of the field with this path, as the table writes it.
 #[cfg(test)]
 pub(super) fn check_part(object: &str, path: &'static str, value: &Value, faults: &mut Faults) {
@@ -264,6 +281,36 @@ impl Field {
         match self.of {
             Some(Type::Shared(name)) => schema().objects.get(name).unwrap_or(self),
             _ => self,
+        }
+    }
+
+    fn unknown(&self, value: &Value, faults: &mut Faults, depth: usize) {
+        if depth > MAX_DEPTH {
+            return;
+        }
+        match value {
+            Value::Object(map) => {
+                let known = &self.resolved().fields;
+                for (name, value) in map {
+                    match (known.get(name.as_str()), &self.values) {
+                        (Some(field), _) => {
+                            faults.at(name, |faults| field.unknown(value, faults, depth + 1));
+                        }
+                        (None, Some(values)) => values.unknown(value, faults, depth + 1),
+                        // An object of which nothing is told may hold anything.
+                        (None, None) if known.is_empty() => {}
+                        (None, None) => faults.add(name, NO_FIELD),
+                    }
+                }
+            }
+            Value::Array(list) => {
+                if let Some(items) = &self.items {
+                    faults.each("", list, |item, faults| {
+                        items.unknown(item, faults, depth + 1);
+                    });
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
 

@@ -476,3 +476,41 @@ fn pointers(value: &Value) -> Vec<String> {
 fn no_kind_makes_the_others_large() {
     assert!(size_of::<Resource>() <= 640, "{}", size_of::<Resource>());
 }
+
+#[test]
+fn misspelt_fields_are_named_wherever_they_stand() {
+    let unknown = |value: Value| {
+        let kind = Kind::from_name(value["kind"].as_str().unwrap()).unwrap();
+        let key = Key::global(kind, "a");
+        let found = unknown_fields(&key, &value).into_iter();
+        found.map(|problem| problem.field).collect::<Vec<_>>()
+    };
+    let policy = |spec: Value, more: Value| {
+        let mut value = json!({"kind": "GlobalNetworkPolicy", "apiVersion": "projectcalico.org/v3",
+            "metadata": {"name": "a"}, "spec": spec});
+        value
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        value
+    };
+    let good = json!({"selector": "all()", "types": ["Egress"], "order": 1.5, "egress": [{"action": "Allow",
+        "protocol": "TCP", "metadata": {"annotations": {"any": "thing"}},
+        "destination": {"nets": ["10.0.0.0/8"], "ports": [80, "web"]}}]});
+    assert_eq!(unknown(policy(good, json!({}))), Vec::<String>::new());
+    let bad = json!({"selecter": "all()", "ingres": [], "egress": [{"acton": "Allow", "destination": {"prots": [1]}}]});
+    assert_eq!(
+        unknown(policy(bad, json!({"spce": {}}))),
+        [
+            "spce",
+            "spec.egress[0].acton",
+            "spec.egress[0].destination.prots",
+            "spec.ingres",
+            "spec.selecter"
+        ]
+    );
+    // Nobody has told what the fields of these are, and labels have no fields.
+    let peer = json!({"kind": "BGPPeer", "metadata": {"name": "a", "labels": {"x": "y"}},
+        "spec": {"peerIP": "10.0.0.1", "password": {"secretKeyRef": {"name": "s", "key": "k", "optional": true}}}});
+    assert_eq!(unknown(peer), Vec::<String>::new());
+}

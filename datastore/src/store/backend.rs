@@ -387,7 +387,8 @@ async fn store<B: Backend>(
     // What breaks a rule must not be written.
     crate::resource::validate(&key, resource.to_value())
         .map_err(|problems| crate::resource::first(&key, problems))?;
-    if let Resource::IpPool(pool) = &resource {
+    // The addresses of a pool that is there cannot change, and pools that overlap already must be mendable.
+    if let (Resource::IpPool(pool), Condition::Absent) = (&resource, &condition) {
         let there = backend.range(&Filter::kind(Kind::IpPool)).await?.entries;
         let others = there
             .iter()

@@ -268,7 +268,6 @@ impl Guard {
             if cluster.is_some() {
                 hold.cluster.clone_from(&other);
             }
-            hold.quiet = hold.quiet.map(|_| 0);
         } else if other.is_some() || is_sweep(known, deleted) {
             let reason = match &other {
                 Some(other) => self.other_cluster(other),
@@ -297,7 +296,14 @@ impl Guard {
                 None => self.forget(change.key, revision, tell),
             }
         }
-        if let Some(hold) = &self.hold {
+        if let Some(hold) = &mut self.hold {
+            // Objects are coming back; other changes say nothing about those that are missing.
+            if before
+                .as_ref()
+                .is_some_and(|before| hold.missing < before.missing)
+            {
+                hold.quiet = hold.quiet.map(|_| 0);
+            }
             // A store that is being filled is not done before the last object is back; what a listing may
             // lack is a deletion here.
             if hold.cluster.is_none() && hold.missing == 0 {
@@ -476,7 +482,7 @@ mod tests {
         assert_eq!(reader.objects.len(), 20, "more than a tenth");
         reader.list(0..18, 32);
         reader.quiet();
-        // Each change begins the waiting anew.
+        // An object that comes back begins the waiting anew; a change elsewhere does not.
         reader.put([18], 33);
         reader.quiet();
         assert_eq!((reader.objects.len(), reader.in_sync), (20, None));

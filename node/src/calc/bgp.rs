@@ -115,7 +115,7 @@ impl Input<'_> {
                 IpAddr::V6(_) => None,
             }),
             local_as: self.as_number(node),
-            listen_port: self.own(|spec| spec.listen_port).unwrap_or(PORT),
+            listen_port: self.own(listen_port).unwrap_or(PORT),
             addresses,
             peers: BTreeMap::new(),
             log_severity: self.own(|spec| spec.log_severity_screen.as_deref().and_then(level)),
@@ -342,7 +342,7 @@ impl Input<'_> {
     }
 
     fn port_of(&self, node: &str) -> u16 {
-        self.of_node(node, |spec| spec.listen_port).unwrap_or(PORT)
+        self.of_node(node, listen_port).unwrap_or(PORT)
     }
 
     /// A setting of all nodes.
@@ -433,3 +433,8 @@ const OF_ONE_NODE: [&str; 4] = [
 ];
 const DEFAULT_AS: u32 = 64_512;
 const PORT: u16 = 179;
+
+/// Port 0 is as good as none: it would be another one at each start.
+fn listen_port(spec: &cleat_datastore::resource::BgpConfigurationSpec) -> Option<u16> {
+    spec.listen_port.filter(|port| *port != 0)
+}

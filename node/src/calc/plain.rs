@@ -417,11 +417,9 @@ impl<'a> World<'a> {
         {
             return false;
         }
-        if rule
-            .not_icmp
-            .as_ref()
-            .is_some_and(|icmp| !is_icmp || (icmp.kind.is_some() && message(icmp)))
-        {
+        if rule.not_icmp.as_ref().is_some_and(|icmp| {
+            !is_icmp || ((icmp.kind.is_some() || icmp.code.is_some()) && message(icmp))
+        }) {
             return false;
         }
         self.is(

@@ -72,6 +72,10 @@ fn matches(rule: &Rule, namespace: Option<&str>, resolver: &mut dyn Resolver) ->
         // Nothing is known of services here, and what is not known does not match.
         return Vec::new();
     }
+    if rule.http.is_some() && rule.action != Action::Deny {
+        // No packet tells which request it belongs to; the ports alone would let every request pass.
+        return Vec::new();
+    }
     let mut src = Side::new(&rule.source, namespace, protocols, resolver);
     let dst = Side::new(&rule.destination, namespace, protocols, resolver);
     if let Some(version) = version(rule) {
@@ -291,13 +295,18 @@ fn protocols(rule: &Rule) -> Option<ProtocolSet> {
 
 fn icmp(rule: &Rule) -> Ports {
     let messages = |icmp: &Icmp| match (icmp.kind, icmp.code) {
-        (None, _) => Ports::all(),
+        (None, None) => Ports::all(),
+        // Writing asks for a type beside a code; what is stored without one means every type.
+        (None, Some(code)) => Ports::of((0..=u8::MAX).map(|kind| {
+            let message = u16::from(kind) << 8 | u16::from(code);
+            message..=message
+        })),
         (Some(kind), None) => Ports::of([u16::from(kind) << 8..=u16::from(kind) << 8 | 0xff]),
         (Some(kind), Some(code)) => Ports::one(u16::from(kind) << 8 | u16::from(code)),
     };
     let wanted = rule.icmp.as_ref().map_or_else(Ports::all, messages);
     match &rule.not_icmp {
-        Some(icmp) if icmp.kind.is_some() => wanted.without(&messages(icmp)),
+        Some(icmp) if icmp.kind.is_some() || icmp.code.is_some() => wanted.without(&messages(icmp)),
         _ => wanted,
     }
 }
@@ -422,6 +431,28 @@ mod tests {
         assert!(found.contains(&(0, Some(vec![0..=79, 81..=8079, 8081..=u16::MAX]))));
         assert!(found.contains(&(1, Some(vec![80..=80]))));
         assert!(found.contains(&(1, Some(vec![8080..=8080]))));
+    }
+
+    #[test]
+    fn a_code_of_icmp_without_a_type_means_that_code_of_every_type() {
+        let l4 = |text: &str| {
+            let matches = compile(&rule(text), None, &mut Fake::default()).matches;
+            matches[0].l4.clone().unwrap()
+        };
+        let found = l4(r#"{"action":"Allow","protocol":"ICMP","icmp":{"code":3}}"#);
+        assert_eq!((found.len(), found[1].clone()), (256, 0x103..=0x103));
+        let rest = l4(r#"{"action":"Allow","protocol":"ICMP","notICMP":{"code":3}}"#);
+        assert!(!rest.iter().any(|range| range.contains(&0x103)));
+        assert!(rest.iter().any(|range| range.contains(&0x104)));
+    }
+
+    #[test]
+    fn what_only_some_requests_may_do_is_not_allowed_to_all() {
+        for (action, matches) in [("Allow", 0), ("Pass", 0), ("Deny", 1)] {
+            let text = format!(r#"{{"action":"{action}","http":{{"methods":["GET"]}}}}"#);
+            let compiled = compile(&rule(&text), None, &mut Fake::default());
+            assert_eq!(compiled.matches.len(), matches, "{action}");
+        }
     }
 
     #[test]

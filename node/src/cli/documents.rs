@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use cleat_datastore::manifest::parse_documents;
+use cleat_datastore::resource::unknown_fields;
 use cleat_datastore::{Key, Kind, Origin, Problem, Resource};
 use serde_json::Value;
 
@@ -57,6 +58,12 @@ pub(super) fn read(
                         .problems
                         .push(problem.at(origin.file, origin.document));
                     continue;
+                }
+                if let Ok((key, value)) = &document.object {
+                    let unknown = unknown_fields(key, value).into_iter();
+                    documents.problems.extend(
+                        unknown.map(|problem| problem.at(origin.file.clone(), origin.document)),
+                    );
                 }
                 match document.validate() {
                     Ok((key, resource)) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cleat_datastore::resource::validate;
+use cleat_datastore::resource::{unknown_fields, validate};
 use cleat_datastore::store::{Entry, StoreError};
 use cleat_datastore::{Key, Problem, Resource};
 use serde_json::Value;
@@ -61,6 +61,13 @@ async fn patch_one(session: &Session, key: &Key, patch: &Patch) -> Result<Entry,
                 let field = field.trim_start_matches('/').replace('/', ".");
                 return Err(Problem::new(key, field, "cannot be changed by a patch").into());
             }
+        }
+        let known = unknown_fields(key, &before);
+        let mut unknown = unknown_fields(key, &value);
+        // What others wrote stays; what the patch brings along is a slip.
+        unknown.retain(|problem| !known.contains(problem));
+        if !unknown.is_empty() {
+            return Err(Refusal::Problems(unknown));
         }
         let patched = validate(key, value).map_err(Refusal::Problems)?;
         match write::store(session, key, &current, &patched).await {

@@ -79,8 +79,12 @@ fn show(args: &Args, what: &Show) -> Result<String, Failure> {
             return Ok(print(args, &borrowed, |borrowed| borrowed_table(borrowed)));
         }
         if matches!(args.format(), Format::Json | Format::Yaml) {
-            let both = json!({"pools": pools, "blocksOutsidePools": outside});
-            return Ok(structured(args.format(), &both));
+            // Not by way of a JSON value, whose numbers end before the number of addresses of a large pool.
+            let all = Shown {
+                pools: &pools,
+                blocks_outside_pools: &outside,
+            };
+            return Ok(structured(args.format(), &all));
         }
         let mut table = Table::new(&[
             "GROUPING",
@@ -472,6 +476,14 @@ fn borrowed_table(borrowed: &[&Borrowed]) -> Table {
         ]);
     }
     table
+}
+
+/// What `show` shows to programs.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    pools: &'a [PoolUse],
+    blocks_outside_pools: &'a [cleat_datastore::ipam::BlockUse],
 }
 
 /// How full something is.

@@ -34,7 +34,7 @@ pub(super) fn delete(args: &Args, delete: &Delete) -> Result<String, Failure> {
         namespace: selection.namespace.as_deref(),
         all: false,
     };
-    let doomed: Vec<Doomed> = if selection.files.is_empty() {
+    let mut doomed: Vec<Doomed> = if selection.files.is_empty() {
         let keys = selection::keys(&selection.what, scope, "delete")?;
         keys.into_iter().map(Doomed::of).collect()
     } else {
@@ -61,6 +61,7 @@ pub(super) fn delete(args: &Args, delete: &Delete) -> Result<String, Failure> {
             })
             .collect()
     };
+    doomed.sort_by_key(|doomed| turn(&doomed.key));
     with_store(args, async |session| {
         let mut outcome = Outcome::new(Verb::Delete, doomed.iter().map(|doomed| &doomed.key));
         let mut gone = Vec::new();
@@ -91,6 +92,15 @@ pub(super) fn delete(args: &Args, delete: &Delete) -> Result<String, Failure> {
             }
         }
     })
+}
+
+/// When it is an object's turn: a tier only goes without its policies, and a node takes others along.
+fn turn(key: &Key) -> u8 {
+    match key.kind() {
+        Some(Kind::Node) => 2,
+        Some(Kind::Tier) => 1,
+        _ => 0,
+    }
 }
 
 impl Doomed {

@@ -152,8 +152,8 @@ impl Notes {
         };
         let mut last = 0;
         for update in updates {
-            // Revision 0 is what this program makes itself, whatever the store holds.
-            if update.revision == 0 {
+            // An object of revision 0 is one that this program makes itself, whatever the store holds.
+            if update.revision == 0 && update.value.is_some() {
                 continue;
             }
             last = last.max(update.revision);

@@ -305,7 +305,9 @@ fn int_of(text: &str) -> Option<i64> {
 /// A bare number counts `unit` seconds.
 fn duration_of(text: &str, unit: f64) -> Option<Duration> {
     match text.parse::<f64>() {
-        Ok(count) => Duration::try_from_secs_f64(count * unit).ok(),
+        Ok(count) => Duration::try_from_secs_f64(count * unit)
+            .ok()
+            .filter(|time| *time <= GoDuration::MAX),
         Err(_) => text.parse::<GoDuration>().ok().map(|time| time.value()),
     }
 }

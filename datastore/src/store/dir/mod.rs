@@ -18,6 +18,7 @@ mod files;
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -58,6 +59,8 @@ struct State {
     objects: BTreeMap<Key, Stored>,
     unreadable: Vec<Problem>,
     trouble: Option<String>,
+    /// Device and inode of the directory, to tell it from another under its name.
+    identity: Option<(u64, u64)>,
     feeds: Vec<Weak<Feed>>,
 }
 
@@ -98,10 +101,20 @@ impl Shared {
     fn scan(&self) -> Result<MutexGuard<'_, State>, StoreError> {
         // A panic in between leaves at worst files unread, which the next scan reads.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match files::walk(&self.root) {
+        let before = identity(&self.root);
+        let found = files::walk(&self.root).and_then(|found| {
+            // Of a directory that is moved away meanwhile, a walk sees some files.
+            if identity(&self.root) == before {
+                Ok(found)
+            } else {
+                Err(std::io::Error::other("is being replaced"))
+            }
+        });
+        match found {
             Ok(found) => {
                 let recovered = state.trouble.take().is_some();
-                state.take(&self.root, found, recovered);
+                let same_root = std::mem::replace(&mut state.identity, before) == before;
+                state.take(&self.root, found, recovered, same_root);
                 Ok(state)
             }
             Err(error) => {
@@ -180,9 +193,21 @@ impl Shared {
     }
 }
 
+/// Device and inode.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
 impl State {
     /// Takes over what a walk found.
-    fn take(&mut self, root: &Path, found: BTreeMap<PathBuf, Stamp>, recovered: bool) {
+    fn take(
+        &mut self,
+        root: &Path,
+        found: BTreeMap<PathBuf, Stamp>,
+        recovered: bool,
+        same_root: bool,
+    ) {
         let mut changed = recovered;
         self.files.retain(|path, _| {
             let stays = found.contains_key(path);
@@ -208,7 +233,7 @@ impl State {
             self.files.insert(path, file);
         }
         if changed {
-            self.rebuild();
+            self.rebuild(same_root);
             if recovered {
                 // A feed that began in trouble was told nothing yet.
                 let (listed, revision) = (self.listed(), self.revision);
@@ -218,7 +243,7 @@ impl State {
     }
 
     /// Puts the objects of all files together and tells the difference.
-    fn rebuild(&mut self) {
+    fn rebuild(&mut self, same_root: bool) {
         let mut objects: BTreeMap<Key, Stored> = BTreeMap::new();
         let mut unreadable = Vec::new();
         let start = self.revision;
@@ -257,14 +282,28 @@ impl State {
                 changes.push(Change::put(stored.entry(key), &stored.bytes));
             }
         }
-        for key in self.objects.keys().filter(|key| !objects.contains_key(key)) {
+        let gone = self.objects.iter();
+        let gone: Vec<(&Key, &PathBuf)> = gone
+            .filter(|(key, _)| !objects.contains_key(key))
+            .map(|(key, stored)| (key, &stored.path))
+            .collect();
+        // Who takes away one file, or what was in it, means it; files that vanish together, or with their directory, may
+        // be a disk that is not there.
+        let meant = same_root && gone.iter().all(|(_, path)| *path == gone[0].1);
+        let mut deleted: Vec<Key> = gone.into_iter().map(|(key, _)| key.clone()).collect();
+        if !meant {
+            changes.extend(deleted.drain(..).map(Change::delete));
             self.revision = self.revision.max(start + 1);
-            changes.push(Change::delete(key.clone()));
         }
         self.objects = objects;
         if !changes.is_empty() {
             let revision = self.revision;
             self.tell(|feed| feed.change(revision, changes.clone()));
+        }
+        for key in deleted {
+            self.revision += 1;
+            let revision = self.revision;
+            self.tell(|feed| feed.change(revision, vec![Change::delete(key.clone())]));
         }
         if unreadable != self.unreadable {
             self.unreadable.clone_from(&unreadable);

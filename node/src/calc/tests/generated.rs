@@ -180,10 +180,12 @@ fn rule(choices: &mut Choices) -> Value {
         put("notProtocol", json!(choices.pick(&["TCP", "UDP", "ICMP"])));
     }
     if protocol.starts_with("ICMP") {
-        match choices.below(4) {
+        match choices.below(6) {
             1 => _ = put("icmp", json!({"type": 8})),
             2 => _ = put("icmp", json!({"type": 8, "code": 1})),
             3 => _ = put("notICMP", json!({"type": 8, "code": 0})),
+            4 => _ = put("icmp", json!({"code": 1})),
+            5 => _ = put("notICMP", json!({"code": 1})),
             _ => {}
         }
     }

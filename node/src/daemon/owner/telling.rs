@@ -72,8 +72,7 @@ impl Owner {
         let node = self.config.nodename.as_str();
         let own = self.known.of_kind(Kind::HostEndpoint);
         let own = own.filter(|(_, resource)| {
-            let value = resource.to_value();
-            value.pointer("/spec/node").and_then(|value| value.as_str()) == Some(node)
+            matches!(&***resource, Resource::HostEndpoint(endpoint) if endpoint.spec.node == node)
         });
         Wanted {
             settings: self.parameters.settings().reporting,
