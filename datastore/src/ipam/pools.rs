@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
-use serde::Deserialize;
 
 use super::{
     IpamError,
@@ -16,9 +15,8 @@ use super::{
 };
 use crate::{
     Key, Kind, Problem,
-    key::RESOURCE_ROOT,
     resource::{AllowedUse, AssignmentMode, IpPoolSpec, Node, Resource, decode},
-    value::IpVersion,
+    value::{Cidr, IpVersion},
 };
 
 /// A pool that blocks can be cut from.
@@ -69,12 +67,12 @@ pub(super) fn is_unselected(pools: &[Pool], cidr: IpNet, node: Option<&Node>) ->
 
 /// Where the pools lie.
 pub(super) fn pools_root() -> String {
-    format!("{RESOURCE_ROOT}{}/", Kind::IpPool.plural())
+    Kind::IpPool.prefix()
 }
 
 /// Where the reservations lie.
 pub(super) fn reservations_root() -> String {
-    format!("{RESOURCE_ROOT}ipreservations/")
+    Kind::IpReservation.prefix()
 }
 
 /// The key of a node or a pool.
@@ -114,27 +112,15 @@ pub(super) fn all_pools(draft: &Draft<'_>) -> Result<Vec<Pool>, Stop> {
 /// The addresses that are reserved. One reservation that cannot be read stops everything: it might
 /// reserve any address.
 pub(super) fn reservations(draft: &Draft<'_>) -> Result<Reservations, Stop> {
-    #[derive(Deserialize)]
-    struct Reservation {
-        spec: Spec,
-    }
-    #[derive(Deserialize)]
-    struct Spec {
-        #[serde(default, rename = "reservedCIDRs")]
-        reserved: Vec<String>,
-    }
     let mut nets = Vec::new();
     for path in draft.keys_under(&reservations_root())? {
         let Some(bytes) = draft.value(&path)? else {
             continue;
         };
-        let reservation: Reservation = super::model::decode(&path, bytes)?;
-        for text in &reservation.spec.reserved {
-            let cidr: crate::value::Cidr = text.parse().map_err(|_| {
-                let reason = format!("{text:?} is no CIDR");
-                Problem::new(&path, "spec.reservedCIDRs", reason)
-            })?;
-            nets.push(cidr.net());
+        let key = Key::parse(&path)
+            .ok_or_else(|| Problem::new(&path, "", "is no place of an IPReservation"))?;
+        if let Resource::IpReservation(reservation) = decode(&key, bytes)? {
+            nets.extend(reservation.spec.reserved_cidrs.iter().map(Cidr::net));
         }
     }
     Ok(Reservations::new(nets))
