@@ -10,10 +10,19 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use cleat_datastore::{
     Key, Kind, Store,
+    ipam::{
+        AssignRequest, Assignee, EtcdKv, Finding, Ipam,
+        kv::{Answer, Kv, KvError, Transaction, Want, Write},
+    },
     store::{Etcd, EtcdConfig, Filter, StoreError, ensure_initialized},
 };
 use common::{
@@ -21,6 +30,7 @@ use common::{
     proxy::{Proxy, Way},
     quick, started, tier, tier_json, tier_key,
 };
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -345,5 +355,149 @@ async fn fill(store: &Etcd, range: std::ops::Range<i64>) {
             .apply(&tier(&format!("t{index}"), index))
             .await
             .unwrap();
+    }
+}
+
+/// What does not fit, and the addresses that are assigned, each with its handle.
+async fn assigned(ipam: &Ipam<Arc<EtcdKv>>) -> (Vec<Finding>, BTreeMap<IpAddr, String>) {
+    let (mut others, mut assigned) = (Vec::new(), BTreeMap::new());
+    for finding in ipam.check().await.unwrap() {
+        // There are no endpoints: every assigned address is reported as used by nobody.
+        match finding {
+            Finding::Leaked {
+                address, handle, ..
+            } => {
+                assigned.insert(address, handle.unwrap());
+            }
+            other => others.push(other),
+        }
+    }
+    (others, assigned)
+}
+
+async fn fill_ipam(store: &Etcd) {
+    for name in ["a", "b"] {
+        store
+            .create(&object("Node", None, name, json!({})))
+            .await
+            .unwrap();
+    }
+    let pool = json!({"cidr": "10.0.0.0/22", "blockSize": 26});
+    store
+        .create(&object("IPPool", None, "pool", pool))
+        .await
+        .unwrap();
+}
+
+fn wish(number: usize) -> AssignRequest {
+    let assignee = Assignee {
+        handle: Some(format!("claimant-{number}")),
+        attributes: BTreeMap::from([("pod".to_owned(), format!("pod-{number}"))]),
+    };
+    AssignRequest::workload(["a", "b"][number % 2], 1, 0, assignee)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_member_is_killed_while_addresses_are_assigned_and_none_is_lost_or_given_twice() {
+    let mut servers = EtcdServer::cluster(3);
+    let endpoints: Vec<String> = servers.iter().map(EtcdServer::endpoint).collect();
+    let mut config = quick(EtcdConfig::new(&endpoints));
+    config.request_timeout = Duration::from_secs(10);
+    let etcd = Arc::new(Etcd::new(config));
+    fill_ipam(&etcd).await;
+    let ipam = Ipam::new(Arc::new(EtcdKv::new(etcd)));
+    let mut given: BTreeMap<IpAddr, String> = BTreeMap::new();
+    let leader = servers.iter().position(EtcdServer::leads).unwrap();
+    for (round, kill) in (leader..leader + 3).enumerate() {
+        let victim = &mut servers[kill % 3];
+        let mut claimants: FuturesUnordered<_> = (round * 34..round * 34 + 34)
+            .map(|number| {
+                let ipam = ipam.clone();
+                tokio::spawn(async move { (number, ipam.assign(&wish(number)).await) })
+            })
+            .collect();
+        let mut answered = 0;
+        while let Some(claimant) = claimants.next().await {
+            let (number, result) = claimant.unwrap();
+            let net = result.unwrap()[0];
+            let before = given.insert(net.addr(), format!("claimant-{number}"));
+            assert_eq!(before, None, "{net} was given twice");
+            answered += 1;
+            if answered == 5 {
+                victim.kill();
+            }
+        }
+        assert_eq!(answered, 34);
+        victim.launch();
+        victim.ready();
+    }
+    assert_eq!(assigned(&ipam).await, (Vec::new(), given));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_assignment_whose_answer_is_lost_is_found_to_have_been_done() {
+    let server = started();
+    let direct = Arc::new(Etcd::new(config(&server)));
+    fill_ipam(&direct).await;
+    let direct = Arc::new(EtcdKv::new(direct));
+    let others = Ipam::new(direct.clone());
+    let proxy = Proxy::start(server.port).await;
+    let mut proxied = config(&server);
+    proxied.endpoints = vec![proxy.endpoint()];
+    proxied.request_timeout = Duration::from_secs(1);
+    let ipam = Ipam::new(Arc::new(LosingKv {
+        kv: EtcdKv::new(Arc::new(Etcd::new(proxied))),
+        proxy,
+        direct,
+        others: others.clone(),
+    }));
+    let mut given = BTreeMap::new();
+    for number in 0..4 {
+        let net = ipam.assign(&wish(number)).await.unwrap()[0];
+        given.insert(net.addr(), format!("claimant-{number}"));
+    }
+    assert_eq!(given.len(), 4);
+    let (findings, mut all) = assigned(&others).await;
+    all.retain(|_, handle| handle.starts_with("claimant-"));
+    assert_eq!((findings, all), (Vec::new(), given));
+}
+
+/// A store that loses the answer to every transaction, and is back when somebody else has gone on from what it did.
+struct LosingKv {
+    kv: EtcdKv,
+    proxy: Proxy,
+    direct: Arc<EtcdKv>,
+    others: Ipam<Arc<EtcdKv>>,
+}
+
+impl Kv for LosingKv {
+    fn read<'a>(&'a self, wants: &'a [Want]) -> BoxFuture<'a, Result<Answer, KvError>> {
+        self.kv.read(wants)
+    }
+
+    fn commit<'a>(&'a self, transaction: &'a Transaction) -> BoxFuture<'a, Result<bool, KvError>> {
+        async move {
+            self.proxy.set(Way::Mute);
+            let done = self.kv.commit(transaction);
+            let meanwhile = async {
+                let Some(Write::Put(key, value)) = transaction.writes.first() else {
+                    panic!("an assignment writes");
+                };
+                let deadline = Instant::now() + Duration::from_secs(20);
+                loop {
+                    let there = self.direct.read(&[Want::Key(key.clone())]).await.unwrap();
+                    if there.entries.iter().any(|entry| entry.value == *value) {
+                        break;
+                    }
+                    assert!(Instant::now() < deadline, "the transaction does not arrive");
+                }
+                let mut wish = wish(0);
+                wish.assignee.handle = Some("other".to_owned());
+                self.others.assign(&wish).await.unwrap();
+                self.proxy.set(Way::Open);
+            };
+            tokio::join!(done, meanwhile).0
+        }
+        .boxed()
     }
 }

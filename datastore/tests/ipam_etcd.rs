@@ -14,6 +14,7 @@ use cleat_datastore::ipam::{
     AssignRequest, Assignee, EtcdKv, Finding, Ipam, IpamConfig, IpamError, Owner, keys,
     kv::{Kv, Transaction, Want, Write},
 };
+use cleat_datastore::store::{self, EtcdConfig};
 use etcd_client::Client;
 
 /// An etcd of our own, ended with the test.
@@ -24,7 +25,7 @@ struct Etcd {
 }
 
 impl Etcd {
-    async fn start() -> (Self, Client) {
+    async fn start() -> (Self, EtcdKv) {
         let free_port = || {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap().port()
@@ -54,12 +55,19 @@ impl Etcd {
             if let Ok(mut client) = Client::connect([&etcd.endpoint], None).await
                 && client.get("ready", None).await.is_ok()
             {
-                return (etcd, client);
+                let kv = kv_of([&etcd.endpoint]);
+                return (etcd, kv);
             }
             assert!(Instant::now() < deadline, "etcd does not answer");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+fn kv_of<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> EtcdKv {
+    let mut config = EtcdConfig::new(endpoints);
+    config.request_timeout = Duration::from_secs(30);
+    EtcdKv::new(Arc::new(store::Etcd::new(config)))
 }
 
 impl Drop for Etcd {
@@ -136,8 +144,8 @@ async fn findings(ipam: &Ipam<Arc<EtcdKv>>) -> (Vec<Finding>, BTreeMap<IpAddr, S
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_claimants_on_four_hosts_share_no_address_and_leak_none() {
-    let (_etcd, client) = Etcd::start().await;
-    let kv = Arc::new(EtcdKv::new(&client, Duration::from_secs(30)));
+    let (_etcd, kv) = Etcd::start().await;
+    let kv = Arc::new(kv);
     seed(&kv).await;
     let ipam = Ipam::new(kv.clone());
 
@@ -236,8 +244,7 @@ async fn two_hundred_claimants_on_four_hosts_share_no_address_and_leak_none() {
 async fn etcd_reads_many_pages_at_one_revision_and_holds_to_every_condition() {
     use cleat_datastore::ipam::kv::Condition;
 
-    let (_etcd, client) = Etcd::start().await;
-    let kv = EtcdKv::new(&client, Duration::from_secs(30));
+    let (_etcd, kv) = Etcd::start().await;
     for chunk in 0..6 {
         let writes = (0..100)
             .map(|number| Write::Put(format!("/p/{chunk}-{number:02}"), vec![b'x']))

@@ -24,8 +24,8 @@ use cleat_datastore::ipam::{
     AssignRequest, Assignee, Collector, EtcdKv, Finding, Ipam, IpamError, Owner,
     kv::{Answer, Kv, KvError, Transaction, Want, Write},
 };
+use cleat_datastore::store::{Etcd, EtcdConfig};
 use common::{DEADLINE, EtcdServer};
-use etcd_client::Client;
 use futures::{
     FutureExt,
     future::{BoxFuture, pending},
@@ -76,8 +76,11 @@ fn main() {
 async fn connect(endpoint: &str) -> EtcdKv {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        if let Ok(client) = Client::connect([endpoint], None).await {
-            return EtcdKv::new(&client, DEADLINE);
+        let mut config = EtcdConfig::new([endpoint]);
+        config.request_timeout = DEADLINE;
+        let etcd = Arc::new(Etcd::new(config));
+        if etcd.client().await.is_ok() {
+            return EtcdKv::new(etcd);
         }
         assert!(Instant::now() < deadline, "etcd does not answer");
     }

@@ -1,41 +1,26 @@
 //! The key-value store in etcd.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use etcd_client::{
-    Client, Compare, CompareOp, Error, GetOptions, GetResponse, KvClient, Txn, TxnOp, TxnOpResponse,
-};
+use etcd_client::{Compare, CompareOp, GetOptions, GetResponse, Txn, TxnOp, TxnOpResponse};
 use futures::future::{BoxFuture, FutureExt};
-use tokio::time::timeout;
 
 use super::kv::{Answer, Condition, Kv, KvError, Stored, Transaction, Want, Write};
+use crate::store::{Etcd, StoreError, Transacted};
 
 /// A store in etcd. Its calls run within a tokio runtime.
+///
+/// A member that is lost costs time alone: a read is repeated at another one, and so is a
+/// transaction, because it does nothing the second time if it was done the first time; which of
+/// both it was is then seen from the history of a key.
 pub struct EtcdKv {
-    kv: KvClient,
-    request_timeout: Duration,
+    etcd: Arc<Etcd>,
 }
 
 impl EtcdKv {
-    /// The store that a client is connected to; no request may take longer than `request_timeout`.
-    pub fn new(client: &Client, request_timeout: Duration) -> Self {
-        Self {
-            kv: client
-                .kv_client()
-                .max_decoding_message_size(MAX_MESSAGE_LEN),
-            request_timeout,
-        }
-    }
-
-    async fn limited<T>(
-        &self,
-        request: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, KvError> {
-        match timeout(self.request_timeout, request).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(KvError(error.to_string())),
-            Err(_) => Err(KvError("no answer in time".to_owned())),
-        }
+    /// The keys of this store.
+    pub fn new(etcd: Arc<Etcd>) -> Self {
+        Self { etcd }
     }
 
     async fn look(&self, wants: &[Want]) -> Result<Answer, KvError> {
@@ -53,9 +38,7 @@ impl EtcdKv {
                     }
                 })
                 .collect();
-            let response = self
-                .limited(self.kv.clone().txn(Txn::new().and_then(reads)))
-                .await?;
+            let response = self.etcd.query(reads).await.map_err(unavailable)?;
             if answer.revision == 0 {
                 answer.revision = response
                     .header()
@@ -91,9 +74,7 @@ impl EtcdKv {
                 .with_range(end.clone())
                 .with_limit(PAGE_LEN);
             let options = at(options, answer.revision);
-            let page = self
-                .limited(self.kv.clone().get(start, Some(options)))
-                .await?;
+            let page = self.get(start, options).await?;
             take(answer, &page)?;
             // An empty page that promises more would have us ask for ever.
             if !page.more() || page.kvs().is_empty() {
@@ -126,9 +107,123 @@ impl EtcdKv {
             })
             .collect();
         let txn = Txn::new().when(compares).and_then(writes);
-        let response = self.limited(self.kv.clone().txn(txn)).await?;
-        Ok(response.succeeded())
+        let repeat = transaction.writes.iter().all(|write| {
+            let (Write::Put(key, _) | Write::Delete(key)) = write;
+            revision_before(transaction, key).is_some()
+        });
+        let done = self.etcd.transact(txn, repeat).await;
+        match done.map_err(unavailable)? {
+            Transacted::Done => Ok(true),
+            Transacted::Refused => Ok(false),
+            // Its conditions do not hold any more: by its own doing, or somebody else's.
+            Transacted::RefusedAgain => self.was_done(transaction).await,
+        }
     }
+
+    /// Whether a transaction whose conditions hold no longer was done: whether all that it writes
+    /// was written at one revision. Looks back through the versions of one key, since others may
+    /// have gone on from there.
+    async fn was_done(&self, transaction: &Transaction) -> Result<bool, KvError> {
+        let puts: Vec<(&str, &[u8])> = transaction
+            .writes
+            .iter()
+            .filter_map(|write| match write {
+                Write::Put(key, value) => Some((key.as_str(), value.as_slice())),
+                Write::Delete(_) => None,
+            })
+            .collect();
+        // A key that was there before has a whole history to look through.
+        let before = |key: &str| revision_before(transaction, key).unwrap_or(0);
+        let Some((key, value)) = puts.iter().copied().max_by_key(|(key, _)| before(key)) else {
+            return self.are_gone(transaction).await;
+        };
+        let mut options = GetOptions::new();
+        for _ in 0..MAX_VERSIONS {
+            let page = self.get(key, options).await?;
+            let Some(version) = page.kvs().first() else {
+                return Ok(false);
+            };
+            let revision = version.mod_revision();
+            if revision as u64 <= before(key) {
+                return Ok(false);
+            }
+            if version.value() == value && self.all_at(&puts, revision).await? {
+                return Ok(true);
+            }
+            if revision <= 1 {
+                return Ok(false);
+            }
+            options = GetOptions::new().with_revision(revision - 1);
+        }
+        Err(KvError(
+            "whether a transaction was done cannot be told any more".to_owned(),
+        ))
+    }
+
+    /// Whether all of this was written by the transaction of this revision.
+    async fn all_at(&self, puts: &[(&str, &[u8])], revision: i64) -> Result<bool, KvError> {
+        for (key, value) in puts {
+            let options = GetOptions::new().with_revision(revision);
+            let page = self.get(*key, options).await?;
+            let is_written = page
+                .kvs()
+                .first()
+                .is_some_and(|found| found.mod_revision() == revision && found.value() == *value);
+            if !is_written {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether nothing is left of what a transaction only takes away. Whoever took it, it is gone.
+    async fn are_gone(&self, transaction: &Transaction) -> Result<bool, KvError> {
+        for write in &transaction.writes {
+            if let Write::Delete(key) = write
+                && !self
+                    .get(key.as_str(), GetOptions::new())
+                    .await?
+                    .kvs()
+                    .is_empty()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn get(
+        &self,
+        key: impl Into<Vec<u8>>,
+        options: GetOptions,
+    ) -> Result<GetResponse, KvError> {
+        let reads = vec![TxnOp::get(key, Some(options))];
+        let response = self.etcd.query(reads).await.map_err(unavailable)?;
+        match response.op_responses().into_iter().next() {
+            Some(TxnOpResponse::Get(page)) => Ok(page),
+            _ => Err(KvError("the store answered something else".to_owned())),
+        }
+    }
+}
+
+fn unavailable(error: StoreError) -> KvError {
+    match error {
+        StoreError::Unavailable(reason) => KvError(reason),
+        other => KvError(other.to_string()),
+    }
+}
+
+/// The revision that a key must have for a transaction to be done, 0 for none at all; `None` if it
+/// may have any.
+fn revision_before(transaction: &Transaction, wanted: &str) -> Option<u64> {
+    transaction
+        .conditions
+        .iter()
+        .find_map(|condition| match condition {
+            Condition::Absent(key) if key == wanted => Some(0),
+            Condition::At(key, revision) if key == wanted => Some(*revision),
+            _ => None,
+        })
 }
 
 impl Kv for EtcdKv {
@@ -141,8 +236,8 @@ impl Kv for EtcdKv {
     }
 }
 
-/// The largest answer that is taken, in bytes.
-const MAX_MESSAGE_LEN: usize = 16 << 20;
+/// How many versions of a key to look back through.
+const MAX_VERSIONS: usize = 1_000;
 /// How many keys of a prefix to read with one request. A block of 64 addresses with as many pods is
 /// about 20 kB, so that a page stays below the largest answer.
 const PAGE_LEN: i64 = 250;

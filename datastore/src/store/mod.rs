@@ -45,6 +45,8 @@ pub use backend::{ensure_initialized, initialize};
 #[cfg(feature = "dir")]
 pub use dir::Dir;
 #[cfg(feature = "etcd")]
+pub(crate) use etcd::Transacted;
+#[cfg(feature = "etcd")]
 pub use etcd::{Etcd, EtcdConfig};
 pub use feed::{HoldHandle, Watch};
 pub use memory::Memory;

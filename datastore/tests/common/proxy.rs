@@ -14,6 +14,8 @@ pub(crate) enum Way {
     Open,
     /// Takes everything and answers nothing, old connections and new ones.
     Silent,
+    /// Takes everything, passes it on and keeps the answers.
+    Mute,
     /// Ends every connection.
     Closed,
     /// Answers with bytes that mean nothing.
@@ -42,8 +44,8 @@ impl Proxy {
                 };
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
-                tokio::spawn(pump(from_client, to_server, way.clone()));
-                tokio::spawn(pump(from_server, to_client, way.clone()));
+                tokio::spawn(pump(from_client, to_server, way.clone(), false));
+                tokio::spawn(pump(from_server, to_client, way.clone(), true));
             }
         });
         Self {
@@ -65,6 +67,7 @@ async fn pump(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     mut way: watch::Receiver<Way>,
+    is_answers: bool,
 ) {
     let mut buffer = vec![0; 65536];
     loop {
@@ -73,7 +76,8 @@ async fn pump(
                 let Ok(len @ 1..) = read else { return };
                 let now = *way.borrow();
                 match now {
-                    Way::Open => if to.write_all(&buffer[..len]).await.is_err() { return },
+                    Way::Mute if is_answers => {}
+                    Way::Open | Way::Mute => if to.write_all(&buffer[..len]).await.is_err() { return },
                     // Swallowed: what comes later on this connection would be nonsense, but nothing does.
                     Way::Silent => {}
                     Way::Garbage => {

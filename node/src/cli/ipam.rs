@@ -5,6 +5,7 @@ mod args;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cleat_datastore::ipam::report::{Allocation, Report, agreed};
@@ -818,9 +819,10 @@ fn with_ipam<T>(
         .build()?;
     runtime.block_on(async {
         let config = crate::daemon::store::etcd(&loaded.config.datastore);
-        let timeout = config.request_timeout;
-        let client = Etcd::new(config).client().await?;
-        work(Ipam::new(EtcdKv::new(&client, timeout))).await
+        let etcd = Arc::new(Etcd::new(config));
+        // Without any member the store's own words are the better ones.
+        etcd.client().await?;
+        work(Ipam::new(EtcdKv::new(etcd))).await
     })
 }
 

@@ -27,9 +27,7 @@ impl Session {
         let Some(etcd) = &self.etcd else {
             return Ok(None);
         };
-        let client = etcd.client().await?;
-        let kv = EtcdKv::new(&client, etcd.config().request_timeout);
-        Ok(Some(Arc::new(kv)))
+        Ok(Some(Arc::new(EtcdKv::new(etcd.clone()))))
     }
 }
 

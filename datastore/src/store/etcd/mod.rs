@@ -11,12 +11,17 @@ mod connect;
 mod follow;
 mod request;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use etcd_client::{
     Client, Compare, CompareOp, GetOptions, KvClient, PutOptions, Txn, TxnOp, TxnOpResponse,
+    TxnResponse,
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::sleep};
 
 use self::{
     connect::{Connection, Connector},
@@ -191,7 +196,7 @@ impl Etcd {
     }
 
     /// Runs a transaction; once more if the store did not even look at it.
-    async fn commit(&self, transaction: Txn) -> Result<etcd_client::TxnResponse, RequestError> {
+    async fn commit(&self, transaction: Txn) -> Result<TxnResponse, RequestError> {
         let run = async || {
             let transaction = transaction.clone();
             self.request(async |client, config| {
@@ -203,6 +208,46 @@ impl Etcd {
         match run().await {
             Err(RequestError::Unauthenticated(_)) => run().await,
             done => done,
+        }
+    }
+
+    /// Reads, all of it at once; again at another member as long as there is time.
+    pub(crate) async fn query(&self, reads: Vec<TxnOp>) -> Result<TxnResponse, StoreError> {
+        Ok(self.persist(Txn::new().and_then(reads)).await?.0)
+    }
+
+    /// Runs a transaction. One that may be repeated, because it cannot be done twice, is as long as
+    /// there is time and no answer.
+    pub(crate) async fn transact(
+        &self,
+        transaction: Txn,
+        repeat: bool,
+    ) -> Result<Transacted, StoreError> {
+        let (response, repeated) = if repeat {
+            self.persist(transaction).await?
+        } else {
+            (self.commit(transaction).await?, false)
+        };
+        Ok(match (response.succeeded(), repeated) {
+            (true, _) => Transacted::Done,
+            (false, false) => Transacted::Refused,
+            (false, true) => Transacted::RefusedAgain,
+        })
+    }
+
+    /// Runs a transaction until it is answered, as long as two requests may take; says whether it
+    /// was repeated.
+    async fn persist(&self, transaction: Txn) -> Result<(TxnResponse, bool), RequestError> {
+        let give_up = Instant::now() + self.config().request_timeout * 2;
+        let mut repeated = false;
+        loop {
+            match self.commit(transaction.clone()).await {
+                Ok(answer) => return Ok((answer, repeated)),
+                Err(error) if error.is_answer() || Instant::now() >= give_up => return Err(error),
+                Err(error) => tracing::debug!(%error, "asking again"),
+            }
+            repeated = true;
+            sleep(PAUSE).await;
         }
     }
 
@@ -334,6 +379,17 @@ impl Backend for Etcd {
     }
 }
 
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transacted {
+    /// It was done.
+    Done,
+    /// Its conditions did not hold.
+    Refused,
+    /// Its conditions did not hold when it was repeated; before that it may have been done.
+    RefusedAgain,
+}
+
 /// A number to spread the load of many nodes by.
 fn random() -> u32 {
     uuid::Uuid::new_v4().as_u128() as u32
@@ -341,3 +397,5 @@ fn random() -> u32 {
 
 /// What a host reports of itself is a few entries for each of its endpoints.
 const MAX_REPORTS: i64 = 10_000;
+/// How long to wait before asking again.
+const PAUSE: Duration = Duration::from_millis(50);
