@@ -341,6 +341,65 @@ fn leaks_are_found_reported_and_released() {
     assert!(world.ok(&["show", "--ip", used]).contains("is in use"));
 }
 
+#[test]
+fn an_applied_ipamconfiguration_is_what_every_client_goes_by() {
+    let world = World::new();
+    let command = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_cleat"))
+            .args(arguments)
+            .env_clear()
+            .env("ETCD_ENDPOINTS", world.etcd.endpoint())
+            .current_dir(world.scratch.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), text + &error)
+    };
+    let key = || {
+        world
+            .etcd
+            .etcdctl(&["get", "--print-value-only", "/calico/ipam/v2/config"])
+            .1
+    };
+    let apply = |spec: &str| {
+        let manifest = format!(
+            "apiVersion: projectcalico.org/v3\nkind: IPAMConfiguration\nmetadata: {{name: default}}\nspec: {spec}\n"
+        );
+        std::fs::write(world.scratch.path().join("ipam.yaml"), manifest).unwrap();
+        command(&["apply", "-f", "ipam.yaml"])
+    };
+    let (code, said) = apply("{strictAffinity: true, autoAllocateBlocks: false}");
+    assert_eq!(code, 0, "{said}");
+    let config: Value = serde_json::from_str(&key()).unwrap();
+    assert_eq!(
+        (&config["strict_affinity"], &config["auto_allocate_blocks"]),
+        (&json!(true), &json!(false))
+    );
+    assert_ne!(world.run(&["assign", "--ipv4=1", "--handle=h"]).code, 0);
+
+    // What `configure` sets is shown as a resource, too.
+    world.ok(&["configure", "--max-blocks-per-host=7"]);
+    let (_, shown) = command(&["get", "ipamconfiguration", "default", "-o", "json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["spec"]["maxBlocksPerHost"], json!(7), "{shown}");
+
+    // What contradicts itself is refused before it is stored.
+    let before = key();
+    let (code, said) = apply("{strictAffinity: false, maxBlocksPerHost: 3}");
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("IPAMConfiguration(default)"), "{said}");
+    assert_eq!(key(), before);
+
+    let patch = r#"{"spec":{"autoAllocateBlocks":true}}"#;
+    let (code, said) = command(&["patch", "ipamconfiguration", "default", "-p", patch]);
+    assert_eq!(code, 0, "{said}");
+    world.ok(&["assign", "--ipv4=1", "--handle=h"]);
+    let (code, said) = command(&["delete", "ipamconfiguration", "default"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(key().trim(), "");
+}
+
 impl World {
     /// Runs a check that may find something.
     fn ok_or_findings(&self, arguments: &[&str]) -> String {

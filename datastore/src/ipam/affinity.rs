@@ -10,6 +10,7 @@ use super::{
     kv::Want,
     model::AllocationBlock,
     pools::{all_pools, pools_root, resource_key},
+    settings,
     view::{Draft, Stop},
 };
 use crate::{Kind, value::IpVersion};
@@ -101,12 +102,12 @@ pub(super) fn give_up(
     only_if_empty: bool,
 ) -> Result<GivenUp, Stop> {
     let affinity = keys::affinity(owner, cidr);
-    draft.need([
-        Want::Key(keys::CONFIG.to_owned()),
-        Want::Key(keys::block(cidr)),
-        Want::Key(affinity.clone()),
-    ])?;
-    let cooldown = draft.config()?.ip_cooldown_seconds;
+    draft.need(
+        settings::wants()
+            .into_iter()
+            .chain([Want::Key(keys::block(cidr)), Want::Key(affinity.clone())]),
+    )?;
+    let cooldown = settings::config(draft)?.ip_cooldown_seconds;
     let claimed = draft.value(&affinity)?.is_some();
     let given_up = match draft.block(cidr)? {
         Some(mut block) if block.owner().as_ref() == Some(owner) => {

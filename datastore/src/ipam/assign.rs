@@ -24,6 +24,7 @@ use super::{
         Pool, Walk, Wanted, all_pools, choose, is_unselected, node_of, pools_root, reservations,
         reservations_root, resource_key,
     },
+    settings,
     view::{Draft, Stop},
 };
 use crate::{
@@ -153,10 +154,11 @@ pub(super) fn assign_address(
 ) -> Result<IpNet, Stop> {
     check_names(&request.owner, &request.assignee)?;
     let address = request.address;
-    draft.need([
-        Want::Key(keys::CONFIG.to_owned()),
-        Want::Prefix(pools_root()),
-    ])?;
+    draft.need(
+        settings::wants()
+            .into_iter()
+            .chain([Want::Prefix(pools_root())]),
+    )?;
     let pools = all_pools(draft)?;
     let pool = pools
         .iter()
@@ -171,7 +173,7 @@ pub(super) fn assign_address(
         wants.push(Want::Key(keys::handle(handle)));
     }
     draft.need(wants)?;
-    draft.rely_on(keys::CONFIG);
+    settings::rely(draft)?;
     draft.rely_on(&resource_key(Kind::IpPool, &pool.name).path());
     check_handle_limit(
         draft,
@@ -180,7 +182,7 @@ pub(super) fn assign_address(
         1,
         request.max_per_handle,
     )?;
-    let config = draft.config()?;
+    let config = settings::config(draft)?;
     let mut block = match draft.block(cidr)? {
         None => AllocationBlock::new(
             cidr,
@@ -259,11 +261,11 @@ impl<'r> Family<'r> {
         request: &'r AssignRequest,
         versions: impl Iterator<Item = IpVersion>,
     ) -> Result<Self, Stop> {
-        let mut wants = vec![
-            Want::Key(keys::CONFIG.to_owned()),
+        let mut wants = settings::wants().to_vec();
+        wants.extend([
             Want::Prefix(pools_root()),
             Want::Prefix(reservations_root()),
-        ];
+        ]);
         wants.extend(
             versions.map(|version| Want::Prefix(keys::affinities(&request.owner, version))),
         );
@@ -274,10 +276,10 @@ impl<'r> Family<'r> {
             wants.push(Want::Key(keys::handle(handle)));
         }
         draft.need(wants)?;
-        draft.rely_on(keys::CONFIG);
+        settings::rely(draft)?;
         Ok(Self {
             request,
-            config: draft.config()?,
+            config: settings::config(draft)?,
             reservations: reservations(draft)?,
             all_pools: all_pools(draft)?,
             node: node_of(draft, &request.owner)?,

@@ -14,11 +14,11 @@ use super::{
     kv::Want,
     model::{AffinityState, AllocationBlock, Attribute, Handle},
     pools::{all_pools, pools_root},
+    settings,
     view::{Draft, Stop},
 };
 use crate::{
     Key, Kind, Problem,
-    key::RESOURCE_ROOT,
     resource::{Node, Resource, decode},
 };
 
@@ -156,7 +156,7 @@ pub(super) fn check(draft: &Draft<'_>) -> Result<Vec<Finding>, Stop> {
     let mut users = users(draft, &mut findings)?;
     users.retain(|address, _| in_pools(&IpNet::from(*address)));
     let nodes: BTreeSet<String> = draft
-        .keys_under(&resources(Kind::Node))?
+        .keys_under(&Kind::Node.prefix())?
         .iter()
         .filter_map(|key| Some(Key::parse(key)?.name().to_owned()))
         .collect();
@@ -177,20 +177,16 @@ pub(super) fn check(draft: &Draft<'_>) -> Result<Vec<Finding>, Stop> {
 
 /// What is read to see how all of it fits.
 pub(super) fn everything() -> Vec<Want> {
-    let mut wants = vec![
-        Want::Key(keys::CONFIG.to_owned()),
+    let mut wants = settings::wants().to_vec();
+    wants.extend([
         Want::Prefix(keys::BLOCKS.to_owned()),
         Want::Prefix(keys::HANDLES.to_owned()),
         Want::Prefix(pools_root()),
-        Want::Prefix(resources(Kind::Node)),
-        Want::Prefix(resources(Kind::WorkloadEndpoint)),
-    ];
+        Want::Prefix(Kind::Node.prefix()),
+        Want::Prefix(Kind::WorkloadEndpoint.prefix()),
+    ]);
     wants.extend(keys::all_affinities().map(Want::Prefix));
     wants
-}
-
-fn resources(kind: Kind) -> String {
-    format!("{RESOURCE_ROOT}{}/", kind.plural())
 }
 
 fn unreadable(problem: &Problem) -> Finding {
@@ -358,7 +354,7 @@ pub(super) fn users(
 ) -> Result<BTreeMap<IpAddr, Vec<String>>, Stop> {
     let mut users: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
     for kind in [Kind::WorkloadEndpoint, Kind::Node] {
-        for path in draft.keys_under(&format!("{RESOURCE_ROOT}{}/", kind.plural()))? {
+        for path in draft.keys_under(&kind.prefix())? {
             let Some(key) = Key::parse(&path) else {
                 continue;
             };

@@ -19,6 +19,7 @@ use super::{
     model::AffinityState,
     pools::resource_key,
     release::{self, ReleaseRequest},
+    settings,
     view::{Draft, Stop},
 };
 use crate::{Kind, time::Timestamp};
@@ -216,11 +217,11 @@ pub(super) fn mend(draft: &mut Draft<'_>, finding: &Finding) -> Result<bool, Sto
 /// give it up.
 fn mend_claim(draft: &mut Draft<'_>, owner: &Owner, cidr: IpNet) -> Result<bool, Stop> {
     let affinity = keys::affinity(owner, cidr);
-    draft.need([
-        Want::Key(keys::CONFIG.to_owned()),
-        Want::Key(keys::block(cidr)),
-        Want::Key(affinity.clone()),
-    ])?;
+    draft.need(
+        settings::wants()
+            .into_iter()
+            .chain([Want::Key(keys::block(cidr)), Want::Key(affinity.clone())]),
+    )?;
     let claim = draft.affinity(owner, cidr)?;
     let is_own = draft
         .block(cidr)?

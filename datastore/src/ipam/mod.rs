@@ -33,6 +33,7 @@ pub mod model;
 mod pools;
 mod release;
 pub mod report;
+mod settings;
 mod show;
 mod split;
 #[cfg(test)]
@@ -507,7 +508,7 @@ impl<K: Kv> Ipam<K> {
 
     /// The settings.
     pub async fn config(&self) -> Result<IpamConfig, IpamError> {
-        self.run(|draft| draft.config()).await
+        self.run(|draft| settings::config(draft)).await
     }
 
     /// Changes the settings, if they go together afterwards, and returns them. What is stored but
@@ -516,17 +517,13 @@ impl<K: Kv> Ipam<K> {
         &self,
         change: impl Fn(&mut IpamConfig) + Send + Sync,
     ) -> Result<IpamConfig, IpamError> {
-        self.run(|draft| {
-            let mut config = match draft.value(keys::CONFIG)? {
-                Some(bytes) => model::decode(keys::CONFIG, bytes)?,
-                None => IpamConfig::default(),
-            };
-            change(&mut config);
-            config.check()?;
-            draft.put(keys::CONFIG.to_owned(), &config);
-            Ok(config)
-        })
-        .await
+        self.run(|draft| settings::configure(draft, &change)).await
+    }
+
+    /// Makes the settings that all clients go by what the resource `IPAMConfiguration` says, or
+    /// takes them away if there is none; returns what holds then. For after somebody has written it.
+    pub async fn adopt_configuration(&self) -> Result<IpamConfig, IpamError> {
+        self.run(|draft| settings::adopt(draft)).await
     }
 
     fn now(&self) -> Timestamp {

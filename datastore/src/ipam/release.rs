@@ -15,6 +15,7 @@ use super::{
     kv::Want,
     model::{AllocationBlock, clean_handle},
     pools::{all_pools, is_unselected, node_of, pools_root, resource_key},
+    settings,
     view::{Draft, Stop},
 };
 use crate::Kind;
@@ -66,11 +67,12 @@ pub(super) fn release(
     draft: &mut Draft<'_>,
     requests: &[ReleaseRequest],
 ) -> Result<Released, Stop> {
-    draft.need([
-        Want::Key(keys::CONFIG.to_owned()),
-        Want::Prefix(pools_root()),
-    ])?;
-    let cooldown = draft.config()?.ip_cooldown_seconds;
+    draft.need(
+        settings::wants()
+            .into_iter()
+            .chain([Want::Prefix(pools_root())]),
+    )?;
+    let cooldown = settings::config(draft)?.ip_cooldown_seconds;
     let mut by_block: BTreeMap<IpNet, BTreeMap<IpAddr, &ReleaseRequest>> = BTreeMap::new();
     let mut result = Released::default();
     let found = find_blocks(draft, requests.iter().map(|request| request.address))?;
@@ -155,11 +157,12 @@ pub(super) fn release_handle(
     after: Option<IpNet>,
 ) -> Result<(Vec<IpAddr>, Option<IpNet>), Stop> {
     let id = clean_handle(id);
-    draft.need([
-        Want::Key(keys::CONFIG.to_owned()),
-        Want::Key(keys::handle(id)),
-    ])?;
-    let cooldown = draft.config()?.ip_cooldown_seconds;
+    draft.need(
+        settings::wants()
+            .into_iter()
+            .chain([Want::Key(keys::handle(id))]),
+    )?;
+    let cooldown = settings::config(draft)?.ip_cooldown_seconds;
     let Some(mut handle) = draft.handle(id)? else {
         // Further chunks find the handle gone when none of its blocks held anything.
         return match after {
@@ -206,11 +209,12 @@ pub(super) fn release_handle(
 
 /// Decides that a block gives up what has cooled down.
 pub(super) fn collect_block(draft: &mut Draft<'_>, cidr: IpNet) -> Result<bool, Stop> {
-    draft.need([
-        Want::Key(keys::CONFIG.to_owned()),
-        Want::Key(keys::block(cidr)),
-    ])?;
-    let cooldown = draft.config()?.ip_cooldown_seconds;
+    draft.need(
+        settings::wants()
+            .into_iter()
+            .chain([Want::Key(keys::block(cidr))]),
+    )?;
+    let cooldown = settings::config(draft)?.ip_cooldown_seconds;
     let Some(mut block) = draft.block(cidr)? else {
         return Ok(false);
     };

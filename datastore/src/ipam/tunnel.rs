@@ -19,6 +19,7 @@ use super::{
     model,
     pools::{Pool, all_pools, node_of, pools_root, resource_key},
     release::{self, ReleaseRequest, find_blocks},
+    settings,
     view::{Draft, Stop},
 };
 use crate::{
@@ -187,12 +188,11 @@ pub(super) fn ensure(
     if !keys::is_segment(name) {
         return Err(IpamError::BadName(name.to_owned()).into());
     }
-    draft.need([
+    draft.need(settings::wants().into_iter().chain([
         Want::Key(node_key.clone()),
-        Want::Key(keys::CONFIG.to_owned()),
         Want::Key(keys::handle(&handle)),
         Want::Prefix(pools_root()),
-    ])?;
+    ]))?;
     let node = node_of(draft, &owner)?;
     let mut stored: Value = model::decode(&node_key, draft.value(&node_key)?.unwrap_or_default())?;
     let wireguard = !host_encryption && kind.has_wireguard_key(&stored);

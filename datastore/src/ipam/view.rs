@@ -14,7 +14,7 @@ use super::{
     IpamError, keys,
     keys::Owner,
     kv::{Answer, Condition, Transaction, Want, Write},
-    model::{self, AllocationBlock, BlockAffinity, Handle, IpamConfig},
+    model::{self, AllocationBlock, BlockAffinity, Handle},
 };
 use crate::{Problem, time::Timestamp, value::IpVersion};
 
@@ -272,14 +272,6 @@ impl<'v> Draft<'v> {
         } else if is_there {
             self.delete(keys::handle(id));
         }
-    }
-
-    /// The settings, or what holds without any.
-    pub(super) fn config(&self) -> Result<IpamConfig, Stop> {
-        Ok(match self.value(keys::CONFIG)? {
-            Some(bytes) => IpamConfig::decode(keys::CONFIG, bytes)?,
-            None => IpamConfig::default(),
-        })
     }
 
     /// How much the transaction has to do so far.

@@ -140,7 +140,8 @@ async fn remove(session: &Session, doomed: &Doomed) -> Result<(), Refusal> {
     };
     let revision = doomed.version.as_ref().map(|_| current.revision);
     // By the name under which it is stored, which for policies may be a longer one.
-    Ok(session.store.delete(&current.key, revision).await?)
+    session.store.delete(&current.key, revision).await?;
+    write::take_over(session, key).await
 }
 
 /// A tier whose policies are still there stays, lest they lose their place.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cleat_datastore::ipam::kv::Want;
-use cleat_datastore::ipam::{addr, keys};
+use cleat_datastore::ipam::{IpamConfig, IpamError, addr, keys};
 use cleat_datastore::resource::{change, decode_value};
 use cleat_datastore::store::{Entry, Filter, StoreError};
 use cleat_datastore::{Key, Kind, Problem, Resource};
@@ -277,7 +277,10 @@ async fn new(session: &Session, key: &Key, resource: &Resource) -> Result<Entry,
             return Err(Refusal::Problems(problems));
         }
     }
-    Ok(session.store.create(resource).await?)
+    settled(key, resource)?;
+    let entry = session.store.create(resource).await?;
+    take_over(session, key).await?;
+    Ok(entry)
 }
 
 async fn update(session: &Session, key: &Key, resource: &Resource) -> Result<Entry, Refusal> {
@@ -318,10 +321,42 @@ pub(super) async fn store(
             return Err(Refusal::Problems(problems));
         }
         if old.to_value() == resource.to_value() {
+            take_over(session, key).await?;
             return Ok(current.clone());
         }
     }
-    Ok(session.store.update(resource, current.revision).await?)
+    settled(key, resource)?;
+    let entry = session.store.update(resource, current.revision).await?;
+    take_over(session, key).await?;
+    Ok(entry)
+}
+
+/// Whether settings of IPAM go together.
+fn settled(key: &Key, resource: &Resource) -> Result<(), Refusal> {
+    if let Resource::IpamConfiguration(configuration) = resource {
+        IpamConfig::try_from(&configuration.spec).map_err(|problem| {
+            Refusal::Problems(vec![Problem {
+                object: key.to_string(),
+                ..problem
+            }])
+        })?;
+    }
+    Ok(())
+}
+
+/// Makes settings of IPAM that were written or deleted as a resource those that every client goes by.
+pub(super) async fn take_over(session: &Session, key: &Key) -> Result<(), Refusal> {
+    if key.kind() == Some(Kind::IpamConfiguration)
+        && let Some(ipam) = session.ipam().await?
+    {
+        ipam.adopt_configuration()
+            .await
+            .map_err(|error| match error {
+                IpamError::Unavailable(error) => Refusal::Store(StoreError::Unavailable(error.0)),
+                error => Refusal::Other(format!("{key} is written, but not in effect: {error}")),
+            })?;
+    }
+    Ok(())
 }
 
 /// Whether the version in a document, if it has one, is the one that is stored.

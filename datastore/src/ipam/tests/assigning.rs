@@ -244,6 +244,27 @@ fn reserved_addresses_are_given_by_name_only() {
 }
 
 #[test]
+fn a_reservation_that_cannot_be_read_stops_assignment_by_its_name() {
+    let family = FAMILIES[0];
+    for (spec, field) in [
+        (json!({"reservedCIDRs": ["10.8.0.0/33"]}), "reservedCIDRs"),
+        (json!({"reservedCIDRs": "10.8.0.0/30"}), "reservedCIDRs"),
+    ] {
+        let world = World::with_pool(family);
+        world.resource("ipreservations", "IPReservation", "broken", json!({}), spec);
+        let error = world.assign(family, "a", "h", 1).unwrap_err();
+        assert!(
+            matches!(&error, IpamError::Unreadable(problem)
+                if problem.object.contains("broken") && problem.field.contains(field)),
+            "{error:?}"
+        );
+        // A single address and a net with host bits are nets, as where resources are checked.
+        world.reserve("broken", &["10.8.0.1", "10.8.0.9/30"]);
+        world.assign(family, "a", "h", 1).unwrap();
+    }
+}
+
+#[test]
 fn an_address_by_name_needs_a_pool_and_under_strict_affinity_the_block() {
     for family in FAMILIES {
         let world = World::with_pool(family);

@@ -345,6 +345,73 @@ fn settings_that_contradict_each_other_are_refused_and_can_be_mended() {
 }
 
 #[test]
+fn what_users_apply_and_what_is_configured_are_the_same_settings() {
+    let family = FAMILIES[0];
+    let world = World::with_pool(family);
+    let resource = "/calico/resources/v3/projectcalico.org/ipamconfigurations/default";
+    let apply = |spec: Value| {
+        world.resource(
+            "ipamconfigurations",
+            "IPAMConfiguration",
+            "default",
+            json!({}),
+            spec,
+        );
+    };
+    let stored = |key: &str| -> Option<Value> {
+        world
+            .kv
+            .value(key)
+            .map(|bytes| serde_json::from_slice(&bytes).unwrap())
+    };
+    // Where nothing else is said, the resource holds by itself.
+    apply(json!({"strictAffinity": true, "autoAllocateBlocks": false, "maxBlocksPerHost": 3}));
+    let config = now(world.ipam.config()).unwrap();
+    assert_eq!(
+        (config.strict_affinity, config.max_blocks_per_host),
+        (true, 3)
+    );
+    let error = world.assign(family, "a", "h", 1).unwrap_err();
+    assert!(matches!(error, IpamError::NoNewBlocks(_)), "{error}");
+    // What is configured goes by what was there, and into both places.
+    world.configure(|config| config.auto_allocate_blocks = true);
+    let key = stored(keys::CONFIG).unwrap();
+    assert_eq!(
+        (&key["strict_affinity"], &key["maxBlocksPerHost"]),
+        (&json!(true), &json!(3))
+    );
+    assert_eq!(
+        stored(resource).unwrap()["spec"]["autoAllocateBlocks"],
+        json!(true)
+    );
+    world.assign(family, "a", "h", 1).unwrap();
+    // Calico's clients write the resource alone, and go by the key.
+    apply(json!({"strictAffinity": true, "autoAllocateBlocks": false}));
+    world.assign(family, "b", "h", 1).unwrap();
+    let adopted = now(world.ipam.adopt_configuration()).unwrap();
+    assert_eq!(
+        (adopted.auto_allocate_blocks, adopted.max_blocks_per_host),
+        (false, 0)
+    );
+    assert_eq!(
+        stored(keys::CONFIG).unwrap()["auto_allocate_blocks"],
+        json!(false)
+    );
+    // What contradicts itself is not taken over.
+    apply(json!({"strictAffinity": false, "maxBlocksPerHost": 4}));
+    assert!(matches!(
+        now(world.ipam.adopt_configuration()),
+        Err(IpamError::Unreadable(_))
+    ));
+    assert!(now(world.ipam.config()).unwrap().strict_affinity);
+    // With the resource the settings go.
+    world.kv.delete(resource);
+    now(world.ipam.adopt_configuration()).unwrap();
+    assert_eq!(stored(keys::CONFIG), None);
+    assert_eq!(now(world.ipam.config()).unwrap(), IpamConfig::default());
+}
+
+#[test]
 fn a_check_finds_everything_that_does_not_fit() {
     let family = FAMILIES[0];
     let world = World::with_pool(family);
