@@ -207,9 +207,10 @@ impl EtcdKv {
 }
 
 fn unavailable(error: StoreError) -> KvError {
-    match error {
-        StoreError::Unavailable(reason) => KvError(reason),
-        other => KvError(other.to_string()),
+    if let StoreError::Unavailable(reason) = error {
+        KvError(reason)
+    } else {
+        KvError(error.to_string())
     }
 }
 
@@ -222,7 +223,7 @@ fn revision_before(transaction: &Transaction, wanted: &str) -> Option<u64> {
         .find_map(|condition| match condition {
             Condition::Absent(key) if key == wanted => Some(0),
             Condition::At(key, revision) if key == wanted => Some(*revision),
-            _ => None,
+            Condition::Absent(_) | Condition::At(..) | Condition::NothingAfter(..) => None,
         })
 }
 

@@ -523,7 +523,7 @@ impl<K: Kv> Ipam<K> {
     /// Makes the settings that all clients go by what the resource `IPAMConfiguration` says, or
     /// takes them away if there is none; returns what holds then. For after somebody has written it.
     pub async fn adopt_configuration(&self) -> Result<IpamConfig, IpamError> {
-        self.run(|draft| settings::adopt(draft)).await
+        self.run(settings::adopt).await
     }
 
     fn now(&self) -> Timestamp {

@@ -143,10 +143,11 @@ fn applied(draft: &Draft<'_>) -> Result<Option<IpamConfiguration>, Stop> {
     let Some(bytes) = draft.value(&key.path())? else {
         return Ok(None);
     };
-    Ok(match decode(&key, bytes)? {
-        Resource::IpamConfiguration(resource) => Some(resource),
-        _ => None,
-    })
+    if let Resource::IpamConfiguration(resource) = decode(&key, bytes)? {
+        Ok(Some(resource))
+    } else {
+        Ok(None)
+    }
 }
 
 /// The one resource there can be.
