@@ -19,7 +19,11 @@ use cleat_datastore::{
     Store,
     store::{Etcd, EtcdConfig, Filter, StoreError},
 };
-use common::{EtcdServer, Mirror, config, object, started, tier, tier_key};
+use common::{
+    EtcdServer, Mirror, config, object,
+    proxy::{Proxy, Way},
+    started, tier, tier_key,
+};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,6 +150,45 @@ async fn who_may_not_read_cleats_own_root_is_told_so_and_follows_the_rest() {
     second.until("in sync", |second| second.in_sync > 0).await;
     assert_eq!(second.deleted, []);
     assert!(second.objects.contains_key(&service("s").key().unwrap()));
+}
+
+/// The last change that the reader saw is one that it may not look at any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_loses_cleats_own_root_while_cut_off_follows_the_rest() {
+    let server = started();
+    enable_auth(&server);
+    grant(&server, "/cleat/");
+    let root = Etcd::new(with_user(&server, "root", "secret"));
+    root.create(&tier("a", 1)).await.unwrap();
+    root.create(&service("s")).await.unwrap();
+    let proxy = Proxy::start(server.port).await;
+    let mut proxied = with_user(&server, "cleat", "pass");
+    proxied.endpoints = vec![proxy.endpoint()];
+    let mut mirror = Mirror::new(&Etcd::new(proxied));
+    mirror.until_same_as(&root).await;
+    for round in 0..2 {
+        mirror.troubles.clear();
+        proxy.set(Way::Closed);
+        mirror
+            .until("in trouble", |mirror| !mirror.troubles.is_empty())
+            .await;
+        if round == 0 {
+            server.ctl_as_root(&["role", "revoke-permission", "calico", "--prefix", "/cleat/"]);
+        }
+        root.apply(&tier("a", 2 + round)).await.unwrap();
+        proxy.set(Way::Open);
+        let order = Some((2 + round) as f64);
+        mirror
+            .until("with the tier", |mirror| mirror.order_of("a") == order)
+            .await;
+        assert_eq!(mirror.deleted, []);
+        mirror
+            .until("with a note", |mirror| mirror.unreadable.len() == 1)
+            .await;
+        assert!(mirror.objects.contains_key(&service("s").key().unwrap()));
+        let listed_again = |reason: &String| reason.contains("may read less");
+        assert_eq!(mirror.troubles.iter().any(listed_again), round == 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -292,6 +292,58 @@ async fn silence_and_noise_end_no_watch_and_hang_no_request() {
     assert_eq!(mirror.deleted, []);
 }
 
+/// etcd replays at most 1000 revisions at once, and each watch on its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_is_thousands_of_revisions_behind_is_in_sync_only_at_the_end() {
+    let server = started();
+    let store = Etcd::new(config(&server));
+    fill(&store, 0..12).await;
+    let proxy = Proxy::start(server.port).await;
+    let mut proxied = config(&server);
+    proxied.endpoints = vec![proxy.endpoint()];
+    let mut mirror = Mirror::new(&Etcd::new(proxied));
+    mirror.until_same_as(&store).await;
+    for round in 1..3 {
+        mirror.troubles.clear();
+        proxy.set(Way::Closed);
+        mirror
+            .until("in trouble", |mirror| !mirror.troubles.is_empty())
+            .await;
+        // Sixteen at a time.
+        let writers = (0..16).map(|writer| {
+            let client = store.client();
+            async move {
+                let mut kv = client.await.unwrap().kv_client();
+                for index in 0..150 {
+                    let name = format!("t{}", 100 + writer);
+                    let order = i64::from(round * 1000 + index);
+                    let text = tier_json(&name, order).to_string();
+                    kv.put(tier_key(&name).path(), text, None).await.unwrap();
+                }
+            }
+        });
+        futures::future::join_all(writers).await;
+        store
+            .delete(&tier_key(&format!("t{round}")), None)
+            .await
+            .unwrap();
+        let service = object("Service", Some("default"), &format!("s{round}"), json!({}));
+        store.create(&service).await.unwrap();
+        let in_sync = mirror.in_sync;
+        proxy.set(Way::Open);
+        mirror
+            .until("in sync", |mirror| mirror.in_sync > in_sync)
+            .await;
+        for writer in 0..16 {
+            let order = mirror.order_of(&format!("t{}", 100 + writer));
+            assert_eq!(order, Some(f64::from(round * 1000 + 149)));
+        }
+        assert_eq!(mirror.order_of(&format!("t{round}")), None);
+        assert!(mirror.objects.contains_key(&service.key().unwrap()));
+        mirror.until_same_as(&store).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn nothing_is_lost_when_a_leader_dies_amid_writes() {
     let mut servers = EtcdServer::cluster(3);

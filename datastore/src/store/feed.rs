@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     future::poll_fn,
     mem,
@@ -96,6 +96,8 @@ struct State {
     held: Option<Held>,
     unreadable: Option<Vec<Problem>>,
     in_sync: Option<u64>,
+    /// What happens is told late, and not all of it has been.
+    behind: bool,
     waker: Option<Waker>,
     /// Who waits for the reader.
     room: Option<Waker>,
@@ -136,7 +138,9 @@ impl Feed {
 
     /// A listing begins.
     pub(super) fn begin(&self) {
-        self.lock().guard.begin();
+        let mut state = self.lock();
+        state.behind = false;
+        state.guard.begin();
     }
 
     /// Keys that the listing has.
@@ -202,6 +206,7 @@ impl Feed {
 
     /// The store is followed again, up to this revision.
     pub(super) fn in_sync(&self, revision: u64) {
+        self.lock().behind = false;
         self.with(|guard, tell| {
             tell.held = guard.held();
             if tell.held.is_none() {
@@ -211,8 +216,27 @@ impl Feed {
     }
 
     /// An object of this store as it must be if the store is the one that was told of.
-    pub(super) fn witness(&self, up_to: u64) -> Option<(Key, u64, Option<u64>)> {
+    pub(super) fn witness(
+        &self,
+        up_to: impl Fn(&Key) -> Option<u64>,
+    ) -> Option<(Key, u64, Option<u64>)> {
         self.lock().guard.witness(up_to)
+    }
+
+    /// The keys of what is in the store, as far as is known, and was last changed by this revision.
+    pub(super) fn known(&self, up_to: u64) -> BTreeSet<Key> {
+        self.lock().guard.known(up_to)
+    }
+
+    /// Whether this object is in the store, as far as is known, and was last changed by this revision.
+    pub(super) fn is_known(&self, key: &Key, up_to: u64) -> bool {
+        self.lock().guard.is_known(key, up_to)
+    }
+
+    /// The store may have changed without our hearing of it: nobody is in sync before `in_sync` or a
+    /// listing, whatever ends a hold.
+    pub(super) fn behind(&self) {
+        self.lock().behind = true;
     }
 
     pub(super) fn trouble(&self, reason: impl Into<String>) {
@@ -249,6 +273,7 @@ impl State {
             in_sync,
             held,
         } = tell;
+        let in_sync = in_sync.filter(|_| !self.behind);
         if updates.is_empty() && in_sync.is_none() && held.is_none() {
             return;
         }
@@ -354,6 +379,22 @@ mod tests {
                 Event::InSync { revision: 5 },
             ]
         );
+    }
+
+    #[test]
+    fn a_hold_that_ends_amid_a_catch_up_puts_nobody_in_sync() {
+        let feed = Feed::default();
+        let key = Key::global(Kind::Tier, "a");
+        feed.listed(vec![(entry(key, b"{}", 1), digest(b"{}"))], 1);
+        feed.listed(Vec::new(), 2);
+        taken(&feed);
+        feed.behind();
+        change(&feed, "a", 3);
+        change(&feed, "b", 4);
+        let updates = Event::Updates(vec![update("a", 3), update("b", 4)]);
+        assert_eq!(taken(&feed), [updates]);
+        feed.in_sync(5);
+        assert_eq!(taken(&feed), [Event::InSync { revision: 5 }]);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!
 //! Pure: time, connections and locks are the business of others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Entry, Held, Known, Update};
 use crate::{Key, Kind, Resource};
@@ -321,8 +321,12 @@ impl Guard {
         held
     }
 
-    /// A key whose state in the store is known, for telling this store from another: the one changed last.
-    pub(super) fn witness(&self, up_to: u64) -> Option<(Key, u64, Option<u64>)> {
+    /// A key whose state in the store is known, for telling this store from another: the one changed last
+    /// of those that are known up to the highest revision.
+    pub(super) fn witness(
+        &self,
+        up_to: impl Fn(&Key) -> Option<u64>,
+    ) -> Option<(Key, u64, Option<u64>)> {
         let differs = self.hold.as_ref().map(|hold| &hold.differs);
         let told = self
             .told
@@ -334,9 +338,25 @@ impl Guard {
                 .map(|(entry, digest)| (key, entry.revision, Some(*digest)))
         });
         told.chain(differing)
-            .filter(|(_, revision, _)| *revision <= up_to)
-            .max_by_key(|(_, revision, _)| *revision)
-            .map(|(key, revision, digest)| (key.clone(), revision, digest))
+            .filter_map(|(key, revision, digest)| Some((up_to(key)?, key, revision, digest)))
+            .filter(|(up_to, _, revision, _)| revision <= up_to)
+            .max_by_key(|(up_to, _, revision, _)| (*up_to, *revision))
+            .map(|(_, key, revision, digest)| (key.clone(), revision, digest))
+    }
+
+    /// The keys of what is in the store, as far as is known, and was last changed by this revision.
+    pub(super) fn known(&self, up_to: u64) -> BTreeSet<Key> {
+        let differing = self.hold.iter().flat_map(|hold| hold.differs.keys());
+        let keys = self.told.keys().chain(differing);
+        keys.filter(|key| self.is_known(key, up_to))
+            .cloned()
+            .collect()
+    }
+
+    /// Whether this object is in the store, as far as is known, and was last changed by this revision.
+    pub(super) fn is_known(&self, key: &Key, up_to: u64) -> bool {
+        self.revision_of(key)
+            .is_some_and(|revision| revision <= up_to)
     }
 
     fn put(&mut self, entry: Entry, digest: u64, tell: &mut Tell) {

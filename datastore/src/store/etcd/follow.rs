@@ -1,8 +1,9 @@
 //! Follows a store in etcd: one listing, one stream of watches, and what to do when either fails.
 //!
 //! - A lost connection, a silent one, or an error: [`Event::Trouble`](super::super::Event::Trouble), a
-//!   pause, and the watch is taken up from the last revision that was seen. Silence is told from peace by
-//!   asking for progress: a store that does not answer by the deadline is gone.
+//!   pause, and each watch is taken up from the last revision that it has seen. Silence is told from peace
+//!   by asking for progress: a store that does not answer by the deadline is gone. The reader is in sync
+//!   again when all is told of what a listing of the keys, made before, differs in ([`Goal`]).
 //! - That revision compacted away: a new listing. So too when the store is another one, or an older state
 //!   of ours: its cluster has another id, its revision or its elections lie before ours, or the object that
 //!   changed last is not at the revision it was at.
@@ -29,6 +30,7 @@ use super::{
     connect::{Connection, Connector},
     denied, entry, is_optional, random,
     request::{MAX_MESSAGE_LEN, Pages, Point, RequestError, key_of, kv_client, limited},
+    seen::{Goal, Seen, Side, refused},
 };
 use crate::{
     Key, Kind,
@@ -41,11 +43,10 @@ use crate::{
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// The watches of a stream.
-const CALICO_WATCH: i64 = 1;
-const OWN_WATCH: i64 = 2;
 /// After how many signs of life to ask whether the user may read cleat's own root by now.
 const ASK_AGAIN: u32 = 12;
+/// After how many signs of life without events a store that owes us some is listed anew.
+const OWED: u32 = 12;
 
 /// Tells the feed everything, for ever.
 pub(super) async fn run(connector: Arc<Connector>, feed: Arc<Feed>) {
@@ -65,6 +66,10 @@ pub(super) async fn run(connector: Arc<Connector>, feed: Arc<Feed>) {
             Lost::Granted => {
                 follower.seen = None;
                 continue;
+            }
+            Lost::Denied => {
+                follower.seen = None;
+                follower.feed.trouble(lost.to_string());
             }
             Lost::Compacted | Lost::Restored(_) | Lost::TooMuch => {
                 follower.seen = None;
@@ -99,6 +104,8 @@ enum Lost {
     Renewed,
     #[error("the user may read more than before")]
     Granted,
+    #[error("the user may read less than before")]
+    Denied,
     #[error(transparent)]
     Request(#[from] RequestError),
 }
@@ -106,8 +113,8 @@ enum Lost {
 struct Follower {
     connector: Arc<Connector>,
     feed: Arc<Feed>,
-    /// The last change that was told.
-    seen: Option<Point>,
+    /// The last changes that were told.
+    seen: Option<Seen>,
     /// What the user may not read.
     denied: BTreeSet<String>,
 }
@@ -116,33 +123,69 @@ impl Follower {
     /// Follows the store over one connection, until it is lost.
     async fn session(&mut self) -> Result<Infallible, Lost> {
         let connection = self.connector.connect().await?;
-        let (from, in_sync) = if let Some(seen) = self.seen {
+        let goal = if let Some(mut seen) = self.seen {
+            self.feed.behind();
             self.compare(&connection, seen).await?;
-            let term = seen.term.max(connection.point.term);
-            (Point { term, ..seen }, false)
+            seen.term = seen.term.max(connection.point.term);
+            let goal = self.goal(&connection, &mut seen).await?;
+            self.seen = Some(seen);
+            Some(goal)
         } else {
-            (self.relist(&connection.client).await?, true)
+            let point = self.relist(&connection.client).await?;
+            self.seen = Some(Seen::listed(point));
+            None
         };
-        self.seen = Some(from);
-        self.watch(&connection, from, in_sync).await
+        self.watch(&connection, goal).await
+    }
+
+    /// What must be told to be in sync with the store as it was when we connected.
+    async fn goal(&mut self, connection: &Connection, seen: &mut Seen) -> Result<Goal, Lost> {
+        let revision = connection.point.revision;
+        let connector = self.connector.clone();
+        let mut goal = Goal::new(revision, self.feed.known(revision as u64));
+        let prefixes = WATCHED_ROOTS.map(str::to_owned);
+        let pages = Pages::new(&connector.config, &prefixes);
+        let mut keys = pages.keys_only().at(connection.point);
+        let mut kv = kv_client(&connection.client);
+        while let Some(page) = keys.next(&mut kv).await? {
+            for kv in page.kvs() {
+                if let Some(key) = key_of(kv.key()) {
+                    goal.list(&key, kv.mod_revision());
+                }
+            }
+        }
+        if !keys.denied.is_empty() {
+            goal.leave_out(Side::Own);
+        } else if !self.denied.is_empty() {
+            return Err(Lost::Granted);
+        }
+        self.note(keys.denied);
+        // A side on which nothing has happened need not find in the store's history that this is so.
+        goal.is_reached(seen, |key, up_to| self.feed.is_known(key, up_to));
+        Ok(goal)
     }
 
     /// Whether the store is still the one that was seen at this point.
-    async fn compare(&self, connection: &Connection, seen: Point) -> Result<(), Lost> {
+    async fn compare(&self, connection: &Connection, seen: Seen) -> Result<(), Lost> {
         let now = connection.point;
         if now.cluster != seen.cluster {
             return Err(Lost::Restored("the cluster's id has changed"));
         }
-        if now.revision < seen.revision {
+        if now.revision < seen.newest() {
             return Err(Lost::Restored("its revision has gone back"));
         }
         if now.term < seen.term {
             return Err(Lost::Restored("its elections have begun anew"));
         }
-        let Some((key, revision, known)) = self.feed.witness(seen.revision as u64) else {
+        let is_readable = |side| side == Side::Calico || self.denied.is_empty();
+        let up_to = |key: &Key| {
+            let side = Side::of(key);
+            is_readable(side).then(|| seen.revision(side) as u64)
+        };
+        let Some((key, revision, known)) = self.feed.witness(up_to) else {
             return Ok(());
         };
-        let options = GetOptions::new().with_revision(seen.revision);
+        let options = GetOptions::new().with_revision(seen.revision(Side::of(&key)));
         let mut kv = kv_client(&connection.client);
         let reading = kv.get(key.path(), Some(options));
         let answer = match limited(self.connector.config.request_timeout, reading).await {
@@ -150,6 +193,8 @@ impl Follower {
             Err(RequestError::Future) => {
                 return Err(Lost::Restored("its revision has gone back"));
             }
+            // What may be read at all is for a listing to find out.
+            Err(RequestError::Denied(_)) => return Err(Lost::Denied),
             answer => answer?,
         };
         let same = answer.kvs().first().is_some_and(|kv| {
@@ -236,38 +281,41 @@ impl Follower {
     async fn watch(
         &mut self,
         connection: &Connection,
-        from: Point,
-        mut in_sync: bool,
+        mut goal: Option<Goal>,
     ) -> Result<Infallible, Lost> {
         let connector = self.connector.clone();
         let config = &connector.config;
         // The last change is asked for again: what happened in the same transaction may not have been told.
-        let options = |id| {
+        let seen = self.seen;
+        let options = |side: Side| {
+            let from = seen.map_or(0, |seen| seen.revision(side));
             Some(
                 WatchOptions::new()
                     .with_prefix()
-                    .with_start_revision(from.revision)
-                    .with_watch_id(id),
+                    .with_start_revision(from)
+                    .with_watch_id(side.watch_id()),
             )
         };
+        let mut created = Vec::new();
         let mut watching = connection
             .client
             .watch_client()
             .max_decoding_message_size(MAX_MESSAGE_LEN);
         let stream = limited(
             config.request_timeout,
-            watching.watch(CALICO_ROOT, options(CALICO_WATCH)),
+            watching.watch(CALICO_ROOT, options(Side::Calico)),
         )
         .await?;
         let (mut requests, mut responses) = stream.split();
         if self.denied.is_empty() {
-            let asked = requests.watch(OWN_ROOT, options(OWN_WATCH));
+            let asked = requests.watch(OWN_ROOT, options(Side::Own));
             limited(config.request_timeout, asked).await?;
         }
         let mut asking = interval_at(Instant::now(), config.progress_interval);
         let mut asked: u32 = 0;
         // The first question is put at once.
         let mut answered: u32 = 1;
+        let mut owed: u32 = 0;
         let mut deadline = Instant::now() + config.progress_deadline;
         loop {
             tokio::select! {
@@ -295,16 +343,25 @@ impl Follower {
                         return Err(RequestError::Other(reason).into());
                     };
                     deadline = Instant::now() + config.progress_deadline;
-                    self.take(&response)?;
-                    if asked > answered && response.events().is_empty() {
+                    self.take(&response, &mut created)?;
+                    if response.created() || response.canceled() {
+                        continue;
+                    }
+                    // Whatever it is: the store follows us.
+                    if let Some(now) = &mut goal {
+                        if self.reaches(now) {
+                            goal = None;
+                        } else if response.events().is_empty() {
+                            owed += 1;
+                            if owed >= OWED {
+                                return Err(Lost::Restored("it does not tell what has changed"));
+                            }
+                        } else {
+                            owed = 0;
+                        }
+                    } else if asked > answered && response.events().is_empty() {
                         answered = asked;
                         self.feed.quiet();
-                    }
-                    // The answer to the first question says that the store follows us.
-                    if !in_sync && !response.created() && !response.canceled() {
-                        in_sync = true;
-                        let revision = self.seen.map_or(0, |seen| seen.revision);
-                        self.feed.in_sync(revision as u64);
                     }
                 }
             }
@@ -323,13 +380,28 @@ impl Follower {
         }
     }
 
-    fn take(&mut self, response: &WatchResponse) -> Result<(), Lost> {
+    /// Tells the reader to be in sync if all has been told.
+    fn reaches(&mut self, goal: &mut Goal) -> bool {
+        let Some(seen) = &mut self.seen else {
+            return false;
+        };
+        if !self.denied.is_empty() {
+            goal.leave_out(Side::Own);
+        }
+        let reached = goal.is_reached(seen, |key, up_to| self.feed.is_known(key, up_to));
+        if reached {
+            self.feed.in_sync(seen.newest() as u64);
+        }
+        reached
+    }
+
+    fn take(&mut self, response: &WatchResponse, created: &mut Vec<Side>) -> Result<(), Lost> {
         if response.compact_revision() > 0 {
             return Err(Lost::Compacted);
         }
         if response.canceled() {
             let reason = response.cancel_reason();
-            if response.watch_id() == OWN_WATCH && reason.contains("permission denied") {
+            if refused(response.watch_id(), reason, created) == Some(Side::Own) {
                 let own = WATCHED_ROOTS.iter().filter(|root| is_optional(root));
                 self.note(own.map(|root| (*root).to_owned()).collect());
                 return Ok(());
@@ -337,11 +409,16 @@ impl Follower {
             let reason = format!("the store ended the watch: {reason}");
             return Err(RequestError::Other(reason).into());
         }
+        let side = Side::of_watch(response.watch_id());
+        if response.created() {
+            created.extend(side);
+        }
         let newest = response
             .header()
             .map_or(0, etcd_client::ResponseHeader::revision);
         if let (Some(header), Some(seen)) = (response.header(), self.seen) {
-            if newest != 0 && newest < seen.revision {
+            // Only answers of one watch are in the order of revisions.
+            if side.is_some_and(|side| newest != 0 && newest < seen.revision(side)) {
                 return Err(Lost::Restored("its revision has gone back"));
             }
             if header.cluster_id() != seen.cluster {
@@ -367,8 +444,8 @@ impl Follower {
             });
         }
         for (revision, changes) in changes {
-            if let Some(seen) = &mut self.seen {
-                seen.revision = seen.revision.max(revision);
+            if let (Some(seen), Some(side)) = (&mut self.seen, side) {
+                seen.reach(side, revision);
             }
             if !changes.is_empty() {
                 self.feed.change(revision as u64, changes);

@@ -10,6 +10,7 @@
 mod connect;
 mod follow;
 mod request;
+mod seen;
 
 use std::{
     path::PathBuf,
