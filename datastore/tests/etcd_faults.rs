@@ -327,7 +327,13 @@ async fn who_is_thousands_of_revisions_behind_is_in_sync_only_at_the_end() {
             .delete(&tier_key(&format!("t{round}")), None)
             .await
             .unwrap();
-        let service = object("Service", Some("default"), &format!("s{round}"), json!({}));
+        let service = cleat_datastore::resource::from_manifest(json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": format!("s{round}"), "namespace": "default"},
+            "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 80, "protocol": "TCP"}]},
+        }))
+        .unwrap()
+        .1;
         store.create(&service).await.unwrap();
         let in_sync = mirror.in_sync;
         proxy.set(Way::Open);
