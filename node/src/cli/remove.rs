@@ -196,7 +196,7 @@ async fn node(session: &Session, name: &str, current: Option<&Entry>) -> Result<
     if let Some(Resource::Node(node)) = current.and_then(|entry| entry.resource.as_deref().ok()) {
         addresses.extend(tunnels(&node.spec));
     }
-    if let Some(ipam) = session.ipam().await? {
+    if let Some(ipam) = session.ipam() {
         let requests: Vec<ReleaseRequest> = addresses.into_iter().map(Into::into).collect();
         ipam.release(&requests).await.map_err(unreleased)?;
         ipam.remove_owner(&Owner::host(name))
@@ -242,7 +242,7 @@ async fn pool(
 ) -> Result<(), Refusal> {
     let mut revision = versioned.then_some(current.revision);
     if let Ok(Resource::IpPool(pool)) = current.resource.as_deref()
-        && let Some(ipam) = session.ipam().await?
+        && let Some(ipam) = session.ipam()
     {
         if !pool.spec.disabled {
             let mut disabled = pool.clone();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cleat_datastore::ipam::kv::Kv;
 use cleat_datastore::ipam::{EtcdKv, Ipam};
-use cleat_datastore::store::{AnyStore, Etcd, StoreError};
+use cleat_datastore::store::{AnyStore, Etcd};
 
 use super::{Args, Code, Failure, settings};
 use crate::config::StoreKind;
@@ -18,16 +18,14 @@ pub(super) struct Session {
 
 impl Session {
     /// Address management; a directory has none.
-    pub(super) async fn ipam(&self) -> Result<Option<Ipam<Arc<dyn Kv>>>, StoreError> {
-        Ok(self.kv().await?.map(Ipam::new))
+    pub(super) fn ipam(&self) -> Option<Ipam<Arc<dyn Kv>>> {
+        self.kv().map(Ipam::new)
     }
 
     /// The keys themselves; a directory has none.
-    pub(super) async fn kv(&self) -> Result<Option<Arc<dyn Kv>>, StoreError> {
-        let Some(etcd) = &self.etcd else {
-            return Ok(None);
-        };
-        Ok(Some(Arc::new(EtcdKv::new(etcd.clone()))))
+    pub(super) fn kv(&self) -> Option<Arc<dyn Kv>> {
+        let etcd = self.etcd.clone()?;
+        Some(Arc::new(EtcdKv::new(etcd)))
     }
 }
 

@@ -156,7 +156,7 @@ async fn read(session: &Session) -> Result<Held, Failure> {
             ) => {}
         }
     }
-    if let Some(ipam) = session.ipam().await.map_err(tell)? {
+    if let Some(ipam) = session.ipam() {
         let dump = ipam.dump().await.map_err(unread)?;
         held.ipam = dump.documents;
         let left_out = dump.left_out.iter().map(ToString::to_string);
@@ -219,7 +219,7 @@ pub(super) fn import(args: &Args, import: &Import) -> Result<String, Failure> {
             .resources
             .get(&cluster_key())
             .and_then(|entry| guid(entry.resource.as_deref().ok()?));
-        let plan = plan(&session, archive, held, import).await?;
+        let plan = plan(&session, archive, held, import)?;
         if import.dry_run {
             return Ok(plan.lines());
         }
@@ -270,12 +270,7 @@ fn contents(held: &Held) -> String {
     counts.join(", ")
 }
 
-async fn plan(
-    session: &Session,
-    archive: Archive,
-    held: Held,
-    import: &Import,
-) -> Result<Plan, Failure> {
+fn plan(session: &Session, archive: Archive, held: Held, import: &Import) -> Result<Plan, Failure> {
     let mut plan = Plan::default();
     let mut missing: BTreeSet<Key> = held.resources.keys().cloned().collect();
     for (key, resource) in archive.resources {
@@ -309,12 +304,7 @@ async fn plan(
             .filter(|key| !every_store_has(key))
             .collect();
     }
-    if session
-        .kv()
-        .await
-        .map_err(|error| explain(Verb::Apply, &error))?
-        .is_none()
-    {
+    if session.kv().is_none() {
         if !archive.ipam.is_empty() {
             note(&format!(
                 "warning: {} records of address management are left out, which a directory cannot keep",
@@ -449,7 +439,7 @@ async fn write(session: &Session, plan: &Plan, progress: &mut Progress) -> Resul
             progress.one();
         }
     }
-    if let Some(kv) = session.kv().await.map_err(tell)? {
+    if let Some(kv) = session.kv() {
         let gone: Vec<&String> = plan.ipam_delete.iter().collect();
         for chunk in gone.chunks(Transaction::MAX_LEN) {
             let transaction = Transaction {
@@ -464,7 +454,7 @@ async fn write(session: &Session, plan: &Plan, progress: &mut Progress) -> Resul
                 .map_err(|error| tell(StoreError::Unavailable(error.0)))?;
         }
     }
-    if let Some(ipam) = session.ipam().await.map_err(tell)? {
+    if let Some(ipam) = session.ipam() {
         ipam.restore(&plan.ipam, true).await.map_err(unread)?;
     }
     if let Some((key, cluster)) = &plan.cluster {

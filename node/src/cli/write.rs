@@ -261,7 +261,7 @@ pub(super) fn writable(key: &Key) -> Result<(), Refusal> {
 
 async fn new(session: &Session, key: &Key, resource: &Resource) -> Result<Entry, Refusal> {
     if let Resource::IpPool(pool) = resource
-        && let Some(kv) = session.kv().await?
+        && let Some(kv) = session.kv()
     {
         let blocks = keys::blocks(addr::version(pool.spec.cidr.net()));
         let there = kv
@@ -347,14 +347,14 @@ fn settled(key: &Key, resource: &Resource) -> Result<(), Refusal> {
 /// Makes settings of IPAM that were written or deleted as a resource those that every client goes by.
 pub(super) async fn take_over(session: &Session, key: &Key) -> Result<(), Refusal> {
     if key.kind() == Some(Kind::IpamConfiguration)
-        && let Some(ipam) = session.ipam().await?
+        && let Some(ipam) = session.ipam()
     {
-        ipam.adopt_configuration()
-            .await
-            .map_err(|error| match error {
-                IpamError::Unavailable(error) => Refusal::Store(StoreError::Unavailable(error.0)),
-                error => Refusal::Other(format!("{key} is written, but not in effect: {error}")),
-            })?;
+        ipam.adopt_configuration().await.map_err(|error| {
+            if let IpamError::Unavailable(error) = error {
+                return Refusal::Store(StoreError::Unavailable(error.0));
+            }
+            Refusal::Other(format!("{key} is written, but not in effect: {error}"))
+        })?;
     }
     Ok(())
 }
