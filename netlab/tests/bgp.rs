@@ -123,11 +123,16 @@ fn an_address_borrowed_from_another_hosts_block_is_announced_by_itself() {
         .unwrap();
     for prefix in ["10.65.1.40/32", "fd65:0:0:1::20/128"] {
         for tor in [&house.tor1 as &dyn Router, &house.tor2] {
-            let found = eventually(&format!("{prefix} on {}", tor.make()), secs(10), || {
-                route(tor, prefix)
+            // The other router's word may come by way of the core before the host's own.
+            eventually(&format!("{prefix} on {}", tor.make()), secs(10), || {
+                let found = route(tor, prefix)?;
+                if found.paths.contains(&vec![65012]) {
+                    Ok(())
+                } else {
+                    Err(found.to_string())
+                }
             })
             .unwrap();
-            assert_eq!(found.paths[0], [65012], "{found}");
         }
     }
     let mut rows = netlab::probe::rows(house.station("client").unwrap(), &moved, Tcp(80), Reaches);
